@@ -1,0 +1,1 @@
+"""iolab: every way a Linux server can wait for its clients, behind one protocol."""

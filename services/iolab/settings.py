@@ -1,0 +1,238 @@
+"""What can be set, and what is refused: `defaults.yaml`, then `models/<slug>.yaml`, then the command line.
+
+A bad file stops the process before it binds anything, with one line that names file, key, value and expectation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from iolab.registry import MODELS, Model
+
+# select(2) has undefined behaviour from this descriptor number on; glibc fixes it when it is compiled.
+FD_SETSIZE = 1024
+# Descriptors and threads that a server needs for itself: listener, admin, log, selector, interpreter.
+RESERVE = 64
+SELECT_LIMIT = FD_SETSIZE - RESERVE
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+OWN_KEYS = frozenset(key for model in MODELS.values() for key in model.own_keys)
+
+
+class BadSetting(Exception):
+    """A setting that cannot hold. The message is the one line that the user is shown."""
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an answer costs beyond the echo, so that models can be compared at what they are for."""
+
+    # Microseconds of processor time that each answer burns.
+    cpu_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 0
+    # Milliseconds that each answer waits, as for a database: in the way that the model waits.
+    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One server's settings. The defaults here and those of configs/defaults.yaml are the same (a test holds them so)."""
+
+    # The address to listen on. The image listens on every address of its container.
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    # The TCP port; on the command line 0 lets the kernel pick.
+    port: Port = 8000
+    # The port of /healthz, /metrics and /threads; 0 lets the kernel pick, and the `listening` line tells.
+    admin_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    # How many clients the kernel lets wait for accept(2); it cuts this to net.core.somaxconn.
+    backlog: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 1024
+    # Bytes that one recv(2) asks for.
+    buffer_size: Annotated[int, msgspec.Meta(ge=1, le=16 * 1024 * 1024)] = 65536
+    # Bytes owed to one peer above which nothing more is read from it.
+    high_water: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024 * 1024)] = 131072
+    # Open connections above which one more is closed at once; null: what the model can hold on this machine.
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    # A connection on which no byte moved for so long is closed; 0: never.
+    idle_seconds: Seconds = 0
+    # At the stop, how long a connection must be silent before it is given its FIN.
+    drain_quiet_seconds: PositiveSeconds = 0.2
+    # At the stop, how long before everything that is left is cut.
+    drain_seconds: PositiveSeconds = 5
+    # A silent peer is probed after this long; one that has not acknowledged for twice as long is gone.
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=1, le=32767)] = 60
+    # The processors that the server may run on; an empty list leaves it to the kernel.
+    cpus: tuple[Count, ...] = ()
+    log_level: Literal["debug", "info"] = "info"
+    work: Work = Work()
+    # How many clients (blocking_pool, busy_poll) or answers (epoll_pool) are served at once; null: min(32, cpus + 4).
+    workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    # What epoll_loop asks who is ready.
+    selector: Literal["epoll", "poll", "select"] = "epoll"
+
+    @property
+    def pool_size(self) -> int:
+        """`workers`, or as many as concurrent.futures.ThreadPoolExecutor would take."""
+        return self.workers or min(32, (os.cpu_count() or 1) + 4)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key may stand once only: PyYAML silently lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1:
+                raise BadSetting(f"{key}: stands {times} times; expected once")
+        return super().construct_mapping(node, deep=deep)
+
+
+def load(model: Model, folder: Path | None, file: Path | None = None) -> Settings:
+    """A model's settings out of `folder` (defaults.yaml, models/<slug>.yaml), or out of `file` in the latter's place.
+
+    Without a folder the defaults of the class hold. Raises BadSetting.
+    """
+    values: dict[str, Any] = {"port": model.port}
+    if folder is not None:
+        values |= _read(folder / "defaults.yaml", model, defaults=True)
+        file = file or folder / "models" / f"{model.slug}.yaml"
+    if file is not None:
+        own = _read(file, model)
+        if isinstance(own.get("work"), dict) and isinstance(values.get("work"), dict):
+            own["work"] = values["work"] | own["work"]
+        values |= own
+    settings = _convert(values, file)
+    _check_together(settings, model, file or Path(f"{model.slug} (built-in defaults)"))
+    return settings
+
+
+def load_all(folder: Path) -> dict[str, Settings]:
+    """The settings of every model, checked against each other too. Raises BadSetting."""
+    settings = {slug: load(model, folder) for slug, model in MODELS.items()}
+    check_ports(settings, folder)
+    return settings
+
+
+def check_ports(settings: dict[str, Settings], folder: Path) -> None:
+    """Raise BadSetting when two models would listen on one port."""
+    owners: dict[int, str] = {}
+    for slug, values in settings.items():
+        other = owners.setdefault(values.port, slug)
+        if other != slug:
+            raise BadSetting(
+                f"{folder / 'models' / slug}.yaml: port: got {values.port}, which {folder / 'models' / other}.yaml has too;"
+                " expected one port per model"
+            )
+
+
+def override(settings: Settings, **changes: Any) -> Settings:
+    """Settings with what the command line says, where it says anything; those values are checked by its options."""
+    return msgspec.structs.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+
+
+def check_compose(settings: Settings, model: Model, file: Path, environment: dict[str, str]) -> None:
+    """Raise BadSetting when the container cannot keep what the file says: compose publishes another port, or stops too soon.
+
+    compose tells what it published in IOLAB_PUBLISHED_PORT, and its grace in IOLAB_STOP_GRACE_SECONDS.
+    """
+    published = environment.get("IOLAB_PUBLISHED_PORT")
+    if published and int(published) != settings.port:
+        raise BadSetting(
+            f"{file}: port: got {settings.port}, but docker-compose.yml publishes {published};"
+            f" expected the same: run `make up`, or set {model.environment_prefix}_PORT={settings.port} in .env"
+        )
+    grace = environment.get("IOLAB_STOP_GRACE_SECONDS")
+    if grace and settings.drain_seconds >= float(grace):
+        raise BadSetting(
+            f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace} s"
+            " (stop_grace_period); expected less: lower it, or set STOP_GRACE_SECONDS in .env"
+        )
+
+
+def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
+    """One file's own keys, each with a value that it may have."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise BadSetting(f"{file}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
+    except UnicodeDecodeError:
+        raise BadSetting(f"{file}: is not UTF-8; expected a YAML file of settings") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        reason = getattr(error, "problem", None) or "not YAML"
+        raise BadSetting(f"{file}{line}: is not YAML ({reason}); expected lines of `key: value`") from None
+    except BadSetting as error:
+        raise BadSetting(f"{file}: {error}") from None
+    if values is None:
+        raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `port: {model.port}`")
+    if not isinstance(values, dict):
+        raise BadSetting(f"{file}: holds a {type(values).__name__}; expected lines of `key: value`")
+    allowed = set(Settings.__struct_fields__) - OWN_KEYS
+    # What is every model's must not be one model's: a port or a selector has no place among the defaults.
+    allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
+    for key, value in values.items():
+        if key not in allowed:
+            whose = "the defaults" if defaults else model.slug
+            raise BadSetting(
+                f"{file}: {key}: got {value!r}, but {whose} has no such key; expected one of {', '.join(sorted(allowed))}"
+            )
+    _convert(values, file)
+    return values
+
+
+def _convert(values: dict[str, Any], file: Path | None) -> Settings:
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        unknown = re.search(r"unknown field `(.*)`", message)
+        key = path.rstrip("`") if path else ""
+        value: Any = values
+        for part in filter(None, re.split(r"[.\[\]]+", key)):
+            value = value[int(part)] if isinstance(value, list) else value.get(part, {}) if isinstance(value, dict) else value
+        if unknown:
+            key, value, message = f"{key}.{unknown[1]}", value[unknown[1]], "Expected one of cpu_us, wait_ms"
+        expectation = message[0].lower() + message[1:].replace("`", "").replace(", got " + type(value).__name__, "")
+        raise BadSetting(f"{file}: {key}: got {_shown(value)}, {expectation}") from None
+
+
+def _shown(value: Any) -> str:
+    """The value as YAML spells it: true, null, 1.5."""
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
+
+
+def _check_together(settings: Settings, model: Model, file: Path) -> None:
+    """What one key alone does not show."""
+    if settings.drain_quiet_seconds >= settings.drain_seconds:
+        raise BadSetting(
+            f"{file}: drain_quiet_seconds: got {settings.drain_quiet_seconds:g}, expected less than"
+            f" drain_seconds ({settings.drain_seconds:g})"
+        )
+    if uses_select(settings, model) and (settings.max_connections or 0) > SELECT_LIMIT:
+        raise BadSetting(
+            f"{file}: max_connections: got {settings.max_connections}, expected at most {SELECT_LIMIT}:"
+            f" select(2) watches descriptors below {FD_SETSIZE} only"
+        )
+    absent = set(settings.cpus) - os.sched_getaffinity(0)
+    if absent:
+        raise BadSetting(
+            f"{file}: cpus: got {sorted(settings.cpus)}, expected processors out of {sorted(os.sched_getaffinity(0))}"
+        )
+    try:
+        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise BadSetting(f"{file}: host: got {settings.host}, expected an address of this machine ({error.strerror})") from None
+
+
+def uses_select(settings: Settings, model: Model) -> bool:
+    """Whether this server waits in select(2), and so under its limit."""
+    return model.selects or ("selector" in model.own_keys and settings.selector == "select")
