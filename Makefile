@@ -1,0 +1,21 @@
+# The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
+# but debootstrap, and that only where the base image cannot be pulled.
+.PHONY: up down test check lock clean
+
+up:     # every model in a container of its own (no engine: as plain processes)
+	@scripts/up.sh
+
+down:   # stop them and leave nothing behind but the images
+	@scripts/down.sh
+
+test:   # every suite; make test ARGS='-k epoll_loop --target=process'
+	@scripts/test.sh $(ARGS)
+
+check:  # lint, format, types
+	@scripts/check.sh
+
+lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
+	@scripts/lock.sh $(ARGS)
+
+clean:  # down, then the images, .venv and .tools
+	@scripts/clean.sh

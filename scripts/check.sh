@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# make check: lint, format, types, shell. All of them run, so that one round shows everything.
+# shellcheck source=scripts/setup.sh
+. "$(dirname "$0")/setup.sh"
+
+lock
+setup_venv
+unlock
+PATH=$venv/bin:$PATH
+failed=()
+run() { say "$*"; "$@" || failed+=("$1 $2"); }
+run ruff check services clients tests scripts
+run ruff format --check services clients tests scripts
+run mypy --strict services clients tests scripts
+run shellcheck --external-sources scripts/*.sh .ci/run
+run "$venv/bin/iolab" check-config
+[ ${#failed[@]} = 0 ] || fail "failed: ${failed[*]}" "'.venv/bin/ruff check --fix' and '.venv/bin/ruff format' repair much of it"
