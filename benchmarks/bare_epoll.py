@@ -1,0 +1,50 @@
+"""The least that an epoll server in Python can be: what epoll_loop is measured against. Keeps no contract."""
+
+import select
+import socket
+import sys
+
+listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+print(listener.getsockname()[1], flush=True)
+size = int(sys.argv[1]) if len(sys.argv) > 1 else 65536
+poller = select.epoll()
+poller.register(listener.fileno(), select.EPOLLIN)
+sockets = {}
+owed = {}
+while True:
+    for fd, _ in poller.poll():
+        if fd == listener.fileno():
+            sock, _ = listener.accept()
+            sock.setblocking(False)
+            sockets[sock.fileno()] = sock
+            poller.register(sock.fileno(), select.EPOLLIN)
+            continue
+        sock = sockets[fd]
+        if fd in owed:
+            rest = owed.pop(fd)
+            try:
+                rest = rest[sock.send(rest) :]
+            except BlockingIOError:
+                pass
+            if rest:
+                owed[fd] = rest
+            else:
+                poller.modify(fd, select.EPOLLIN)
+            continue
+        try:
+            data = sock.recv(size)
+        except OSError:
+            data = b""
+        if not data:
+            poller.unregister(fd)
+            sockets.pop(fd).close()
+            continue
+        answer = data.upper()
+        try:
+            sent = sock.send(answer)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(answer):
+            owed[fd] = memoryview(answer)[sent:]
+            poller.modify(fd, select.EPOLLOUT)

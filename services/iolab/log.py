@@ -1,0 +1,43 @@
+"""The log: one JSON object a line on stdout, about the life of the server and not about its connections."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+_logger = logging.getLogger("iolab")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {"time": f"{moment}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "event": record.msg}
+        return json.dumps(line | getattr(record, "fields", {}))
+
+
+def configure(level: str) -> None:
+    """Log to stdout from `level` (debug, info) on."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonFormatter())
+    _logger.handlers = [handler]
+    _logger.setLevel(level.upper())
+    _logger.propagate = False
+
+
+def info(event: str, **fields: Any) -> None:
+    """Something that belongs to the server's life."""
+    _logger.info(event, extra={"fields": fields})
+
+
+def warning(event: str, **fields: Any) -> None:
+    """Something that someone should look at."""
+    _logger.warning(event, extra={"fields": fields})
+
+
+def debug(event: str, **fields: Any) -> None:
+    """Something about one connection."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        _logger.debug(event, extra={"fields": fields})

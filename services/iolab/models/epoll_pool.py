@@ -1,0 +1,102 @@
+"""Epoll pool: one thread asks the kernel who is ready, and a pool of threads makes the answers.
+
+A connection is in the selector or in the pool, never in both: EPOLLONESHOT disarms it with its event, and the worker
+that is done with it arms it again. Level-triggered without that, two threads would read one connection.
+
+Waits in   epoll_wait(2), on every socket at once; workers wait in a queue
+Runs       one thread that waits, `workers` that answer: a slow answer takes one of them
+Costs      two hand-overs between threads and an epoll_ctl(2) per answer
+Breaks at  the descriptor limit; slow at `workers` answers that block at once
+Compare    epoll_loop (same wait, answers in the loop), blocking_pool (same pool, a thread per client)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import select
+import socket
+import time
+
+from iolab.connection import READ, Connection
+from iolab.server import DRAIN_TICK, Server
+from iolab.threads import start_thread
+
+Queue = queue.SimpleQueue[Connection | None]
+
+
+def serve(server: Server) -> None:
+    """Serve until the stop was requested and every peer has what it is owed."""
+    ready: Queue = queue.SimpleQueue()
+    server.waiting = ready.qsize
+    with select.epoll() as selector:
+        watched: dict[int, Connection] = {}
+        workers = [
+            start_thread(work, f"worker-{number}", selector, watched, ready)
+            for number in range(server.settings.pool_size)
+        ]
+        listener = server.listener.fileno()
+        server.listener.setblocking(False)
+        selector.register(listener, select.EPOLLIN)
+        selector.register(server.stop, select.EPOLLIN)
+        while not server.stop.requested:
+            for descriptor, _ in selector.poll(server.timeout()):
+                if descriptor in watched:
+                    ready.put(watched.pop(descriptor))
+                elif descriptor == listener:
+                    accept(selector, watched, server)
+            if server.resumed():
+                selector.register(listener, select.EPOLLIN)
+            if server.sweep_is_due():
+                now = time.monotonic()
+                for connection in list(watched.values()):
+                    if connection.is_idle(now):
+                        end(connection)
+        drain(selector, watched, ready, server)
+        for _ in workers:
+            ready.put(None)
+        for worker in workers:
+            worker.join()
+
+
+def work(selector: select.epoll, watched: dict[int, Connection], ready: Queue) -> None:
+    """A worker: answer whoever is ready, then give the connection back to the selector."""
+    while (connection := ready.get()) is not None:
+        if connection.advance():
+            descriptor = connection.fileno()
+            watched[descriptor] = connection
+            selector.modify(descriptor, connection.interest | select.EPOLLONESHOT)
+        else:
+            connection.close()
+
+
+def accept(selector: select.epoll, watched: dict[int, Connection], server: Server) -> None:
+    """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
+    while (sock := server.accept()) is not None:
+        connection = Connection(server, sock, server.answer)
+        watched[connection.fileno()] = connection
+        selector.register(connection, READ | select.EPOLLONESHOT)
+    if server.paused_until:
+        selector.unregister(server.listener)
+
+
+def end(connection: Connection) -> None:
+    """Make a connection ready for its end: the event hands it to a worker, when no other one still arms it."""
+    with contextlib.suppress(OSError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def drain(selector: select.epoll, watched: dict[int, Connection], ready: Queue, server: Server) -> None:
+    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    accept(selector, watched, server)
+    if not server.paused_until:
+        selector.unregister(server.listener)
+    selector.unregister(server.stop)
+    server.listener.close()
+    while server.open_count():
+        for descriptor, _ in selector.poll(DRAIN_TICK):
+            ready.put(watched.pop(descriptor))
+        now = time.monotonic()
+        for connection in list(watched.values()):
+            if not connection.drain(now):
+                end(connection)

@@ -1,0 +1,99 @@
+"""Select loop: one thread hands the kernel the whole list of sockets and asks who is ready.
+
+Waits in   select(2), on every socket at once
+Runs       one thread: a slow answer delays everyone
+Costs      O(watched) per wakeup: the list is copied in and searched each time
+Breaks at  descriptor number 1023 (FD_SETSIZE), however many descriptors the process may have
+Compare    epoll_loop (same loop, the kernel remembers the list)
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from iolab.connection import READ, WRITE, Connection
+from iolab.server import DRAIN_TICK, Server
+
+
+class Watched:
+    """Who is asked about: what epoll keeps in the kernel, select(2) is given at each call."""
+
+    def __init__(self) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.readers: set[int] = set()
+        self.writers: set[int] = set()
+
+    def watch(self, descriptor: int, interest: int) -> None:
+        """From now on, ask whether it can be read (READ), written (WRITE), or either."""
+        (self.readers.add if interest & READ else self.readers.discard)(descriptor)
+        (self.writers.add if interest & WRITE else self.writers.discard)(descriptor)
+
+    def ready(self, timeout: float | None) -> set[int]:
+        """Wait until some are ready, or for `timeout` seconds."""
+        readable, writable, _ = select.select(self.readers, self.writers, (), timeout)
+        return {*readable, *writable}
+
+
+def serve(server: Server) -> None:
+    """Serve until the stop was requested and every peer has what it is owed."""
+    watched = Watched()
+    listener, stop = server.listener.fileno(), server.stop.fileno()
+    server.listener.setblocking(False)
+    watched.watch(listener, READ)
+    watched.watch(stop, READ)
+    while not server.stop.requested:
+        for descriptor in watched.ready(server.timeout()):
+            if descriptor == listener:
+                accept(watched, server)
+            elif descriptor != stop:
+                advance(watched, descriptor)
+        if server.resumed():
+            watched.watch(listener, READ)
+        if server.sweep_is_due():
+            now = time.monotonic()
+            for descriptor, connection in list(watched.connections.items()):
+                if connection.is_idle(now):
+                    close(watched, descriptor)
+    watched.watch(stop, 0)
+    drain(watched, server)
+
+
+def accept(watched: Watched, server: Server) -> None:
+    """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
+    while (sock := server.accept()) is not None:
+        connection = Connection(server, sock, server.answer)
+        watched.connections[connection.fileno()] = connection
+        watched.watch(connection.fileno(), READ)
+    if server.paused_until:
+        watched.watch(server.listener.fileno(), 0)
+
+
+def advance(watched: Watched, descriptor: int) -> None:
+    """Let a connection that is ready go on, and watch it for what it waits for next."""
+    connection = watched.connections[descriptor]
+    interest = connection.interest
+    if not connection.advance():
+        close(watched, descriptor)
+    elif connection.interest != interest:
+        watched.watch(descriptor, connection.interest)
+
+
+def close(watched: Watched, descriptor: int) -> None:
+    """Forget a connection that is over."""
+    watched.watch(descriptor, 0)
+    watched.connections.pop(descriptor).close()
+
+
+def drain(watched: Watched, server: Server) -> None:
+    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    accept(watched, server)
+    watched.watch(server.listener.fileno(), 0)
+    server.listener.close()
+    while watched.connections:
+        for descriptor in watched.ready(DRAIN_TICK):
+            advance(watched, descriptor)
+        now = time.monotonic()
+        for descriptor, connection in list(watched.connections.items()):
+            if not connection.drain(now):
+                close(watched, descriptor)

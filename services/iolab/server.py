@@ -1,0 +1,324 @@
+"""What every model is given: a listener that is bound and has its options, the limits, the stop and the books."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from iolab import log
+from iolab.registry import Model
+from iolab.session import Session
+from iolab.settings import FD_SETSIZE, RESERVE, SELECT_LIMIT, Settings, uses_select
+from iolab.stop import Stop
+
+# How long a server that is out of descriptors or memory leaves its listener alone (trio waits as long).
+PAUSE_SECONDS = 0.1
+# How often a server looks at its connections while it stops, when no event tells that they fell silent.
+DRAIN_TICK = 0.02
+
+CAPACITY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# The client was gone, or the network failed it, before accept(2) returned it: see accept(2), "Error handling".
+GONE_BEFORE_ACCEPT = frozenset(
+    {
+        errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
+        errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+
+
+class Peer:
+    """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
+
+    __slots__ = ("answers", "error", "received_bytes", "sent_bytes", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.answers = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        # Why the peer was lost, if it was.
+        self.error: OSError | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What really holds: the settings after the kernel had its say."""
+
+    max_connections: int
+    backlog: int
+    descriptors: int
+    threads: int | None
+    receive_buffer_bytes: int
+    send_buffer_bytes: int
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """The books: all that has happened since the start."""
+
+    accepted: int = 0
+    refused: int = 0
+    unserved: int = 0
+    lost: int = 0
+    pauses: int = 0
+    answers: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class Server:
+    """One model's server. `listener` is bound and listening; the model decides whether it blocks."""
+
+    def __init__(self, model: Model, settings: Settings, listener: socket.socket, stop: Stop) -> None:
+        self.model = model
+        self.settings = settings
+        self.listener = listener
+        self.stop = stop
+        self.session = Session(settings.work)
+        # For whoever waits as a thread does; a model that waits in another way gives its own sleep to session.answer.
+        self.answer = self.session.answer(time.sleep)
+        self.limits = effective_limits(model, settings, listener)
+        # How many connections, or answers of theirs, wait for a worker; a model with a pool tells.
+        self.waiting: Callable[[], int] = lambda: 0
+        # 0, or when to accept again after the capacity ran out.
+        self.paused_until = 0.0
+        self._descriptor_end = FD_SETSIZE if uses_select(settings, model) else None
+        # Ten looks in that time bring an idle connection's end to within a tenth.
+        self._sweep_seconds = settings.idle_seconds / 10
+        self._next_sweep = time.monotonic() + self._sweep_seconds
+        self._open: set[Peer] = set()
+        self._totals = Totals()
+        self._books = threading.Lock()
+        self._last_warning = 0.0
+        self._waker_address: object = None
+
+    # Accepting
+
+    def accept(self) -> socket.socket | None:
+        """The next client that may stay. None: nobody waits (if the listener does not block), or accepting is paused.
+
+        Those above `max_connections` are closed here; capacity errors start a pause. Other errors are bugs.
+        """
+        while not self.paused_until:
+            try:
+                sock, address = self.listener.accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno in CAPACITY:
+                    self.pause(error)
+                elif error.errno not in GONE_BEFORE_ACCEPT:
+                    raise
+                continue
+            if address == self._waker_address:
+                sock.close()
+                return None
+            if self.admitted(sock):
+                return sock
+            sock.close()
+        return None
+
+    def admitted(self, sock: socket.socket) -> bool:
+        """Whether the model can hold one more connection; one that it cannot is counted as refused."""
+        room = len(self._open) < self.limits.max_connections
+        if room and (self._descriptor_end is None or sock.fileno() < self._descriptor_end):
+            return True
+        with self._books:
+            self._totals.refused += 1
+        self._warn("refused", max_connections=self.limits.max_connections, refused=self._totals.refused)
+        return False
+
+    def pause(self, error: Exception) -> None:
+        """Accept nobody for 100 ms: a listener out of descriptors stays readable, and asking again would burn the processor."""
+        self.paused_until = time.monotonic() + PAUSE_SECONDS
+        with self._books:
+            self._totals.pauses += 1
+        self._warn("out_of_capacity", error=str(error), descriptors=self.limits.descriptors, pause_seconds=PAUSE_SECONDS)
+
+    def resumed(self) -> bool:
+        """True once, when a pause is over: the listener is to be watched again."""
+        if not self.paused_until or time.monotonic() < self.paused_until:
+            return False
+        self.paused_until = 0.0
+        return True
+
+    def wait_for_capacity(self) -> None:
+        """Sleep until a pause is over, or the stop is requested: for a model that accepts in a thread of its own."""
+        while self.paused_until and not self.resumed():
+            if self.stop.wait(self.paused_until - time.monotonic()):
+                self.paused_until = 0.0
+
+    def wake_accept_at_stop(self) -> None:
+        """Have the stop end an accept(2) that blocks. Takes the descriptor that this needs while there are some."""
+        waker = socket.socket(self.listener.family, socket.SOCK_STREAM)
+        waker.setblocking(False)
+        waker.bind((_reachable(self.listener.getsockname())[0], 0))
+        self._waker_address = waker.getsockname()
+        self.stop.then(lambda: self._wake_accept(waker))
+
+    def _wake_accept(self, waker: socket.socket) -> None:
+        """End an accept(2) that blocks: it can watch no descriptor, and a shutdown of the listener would reset its queue.
+
+        The listener blocks no more, and gets a connection of our own, which `accept` knows by its address.
+        """
+        # The listener may be closed by now: then nobody blocks. A full queue refuses the waker: then nobody blocks either.
+        with contextlib.suppress(OSError):
+            self.listener.setblocking(False)
+            waker.connect(_reachable(self.listener.getsockname()))
+        waker.close()
+
+    # The clock of an event loop
+
+    def timeout(self) -> float | None:
+        """Seconds until a loop has something to do that no descriptor tells it; None: never."""
+        if not self.paused_until and not self._sweep_seconds:
+            return None
+        ends = [moment for moment in (self.paused_until, self._sweep_seconds and self._next_sweep) if moment]
+        return max(0.0, min(ends) - time.monotonic())
+
+    def sweep_is_due(self) -> bool:
+        """Whether it is time to look for idle connections; if so, the next look is due a while later."""
+        if not self._sweep_seconds or time.monotonic() < self._next_sweep:
+            return False
+        self._next_sweep = time.monotonic() + self._sweep_seconds
+        return True
+
+    # The books
+
+    def opened(self, peer: Peer) -> None:
+        """Enter an admitted peer. Each model calls this exactly once for each."""
+        with self._books:
+            self._open.add(peer)
+            self._totals.accepted += 1
+
+    def closed(self, peer: Peer, *, unserved: bool = False) -> None:
+        """Fold the counters of a peer into the totals. Each model calls this exactly once for each that it opened."""
+        with self._books:
+            self._open.remove(peer)
+            self._totals.lost += peer.error is not None
+            self._totals.unserved += unserved
+            _add(self._totals, peer)
+        if peer.error:
+            log.debug("lost", error=str(peer.error))
+
+    def turn_away(self, peer: Peer) -> None:
+        """Close, at the stop, a client whom no worker has begun to serve, and the books on it."""
+        self.closed(peer, unserved=True)
+        peer.sock.close()
+
+    def open_count(self) -> int:
+        """How many connections are open, those that wait for a worker among them."""
+        return len(self._open)
+
+    def open_peers(self) -> list[Peer]:
+        """The open connections at this moment."""
+        with self._books:
+            return list(self._open)
+
+    def totals(self) -> Totals:
+        """The books with the connections that are still open."""
+        with self._books:
+            totals = msgspec.structs.replace(self._totals)
+            for peer in self._open:
+                _add(totals, peer)
+            return totals
+
+    def _warn(self, event: str, **fields: object) -> None:
+        """Log, but once a second at most: what fails for one client fails for the next thousand."""
+        now = time.monotonic()
+        if now - self._last_warning >= 1:
+            self._last_warning = now
+            log.warning(event, **fields)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind and listen. What is set here once, accepted sockets inherit on Linux. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    set_options(listener, settings)
+    listener.bind(address)
+    listener.listen(settings.backlog)
+    return listener
+
+
+def set_options(listener: socket.socket, settings: Settings) -> None:
+    """What accepted sockets inherit: answers leave at once, and a peer that has vanished is found out."""
+    probe_seconds = settings.keepalive_seconds
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_seconds)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, probe_seconds // 4))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2 * probe_seconds * 1000)
+
+
+def effective_limits(model: Model, settings: Settings, listener: socket.socket) -> Limits:
+    """The settings after the kernel had its say: the queue as listen(2) cut it, descriptors, threads, buffers."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    threads = _thread_limit()
+    bounds = [descriptors - RESERVE]
+    if model.thread_per_client and threads is not None:
+        bounds.append(threads - RESERVE)
+    if uses_select(settings, model):
+        bounds.append(SELECT_LIMIT)
+    if settings.max_connections is not None:
+        bounds.append(settings.max_connections)
+    return Limits(
+        max_connections=max(1, min(bounds)),
+        backlog=_queue(listener)[1],
+        descriptors=descriptors,
+        threads=threads,
+        receive_buffer_bytes=listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        send_buffer_bytes=listener.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+    )
+
+
+def accept_queue(listener: socket.socket) -> int:
+    """How many clients the kernel holds for accept(2) at this moment; 0 once the listener is closed."""
+    return 0 if listener.fileno() < 0 else _queue(listener)[0]
+
+
+def _queue(listener: socket.socket) -> tuple[int, int]:
+    """The accept queue's length and its limit: tcpi_unacked and tcpi_sacked of a listener, linux/tcp.h."""
+    length, limit = struct.unpack_from("II", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)
+    return length, limit
+
+
+def _thread_limit() -> int | None:
+    """The least of this process's cgroups' pids.max (v2 or v1) and RLIMIT_NPROC; None: no limit."""
+    limits = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        root = Path("/sys/fs/cgroup/pids" if controllers == "pids" else "/sys/fs/cgroup")
+        if controllers in ("", "pids"):
+            # In a container the path may be the host's, while the mount shows the container's own group at its root.
+            for file in (root / path.lstrip("/") / "pids.max", root / "pids.max"):
+                with contextlib.suppress(OSError, ValueError):
+                    limits.append(int(file.read_text()))
+    user_limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if user_limit != resource.RLIM_INFINITY and os.getuid() != 0:
+        limits.append(user_limit)
+    return min(limits, default=None)
+
+
+def _reachable(address: tuple[str, int]) -> tuple[str, int]:
+    """The address to connect to for a listener on `address`: one that listens everywhere listens on loopback."""
+    host, port = address[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def _add(totals: Totals, peer: Peer) -> None:
+    totals.answers += peer.answers
+    totals.received_bytes += peer.received_bytes
+    totals.sent_bytes += peer.sent_bytes

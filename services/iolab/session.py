@@ -1,0 +1,42 @@
+"""Ring 0, the work: what the server does with bytes. No socket, no thread, no loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from iolab.settings import Work
+
+Respond = Callable[[bytes], bytes]
+
+
+class Session:
+    """Answers bytes with the same bytes, ASCII a–z made A–Z and every other value untouched.
+
+    `work` is the dial: `respond` burns its `cpu_us`; `wait_seconds` is left to the caller, since waiting is what the
+    models differ in. An upper-cased byte depends on no other, so that it does not matter how the stream is cut.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.wait_seconds = work.wait_ms / 1000
+        self._cpu_ns = work.cpu_us * 1000
+        # bytes.upper is ASCII only, whatever the locale.
+        self.respond: Respond = self._burn_and_respond if work.cpu_us else bytes.upper
+
+    def answer(self, sleep: Callable[[float], object]) -> Respond:
+        """`respond`, with the dial's wait in front of it, in the way of `sleep` (seconds)."""
+        if not self.wait_seconds:
+            return self.respond
+
+        def wait_and_respond(data: bytes) -> bytes:
+            sleep(self.wait_seconds)
+            return self.respond(data)
+
+        return wait_and_respond
+
+    def _burn_and_respond(self, data: bytes) -> bytes:
+        # The thread's own clock: processor time that other threads took does not count as work done.
+        end = time.thread_time_ns() + self._cpu_ns
+        while time.thread_time_ns() < end:
+            pass
+        return data.upper()
