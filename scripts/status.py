@@ -13,11 +13,24 @@ import time
 from typing import Any
 
 SETTLE_SECONDS = 60.0
+# Whoever was paused or stopped until now may still be called unhealthy until the next check.
+RECOVER_SECONDS = 10.0
+NOT_STARTED = (
+    "the engine says why above; an address already in use: stop who has it, "
+    "or name another port in configs/models/ and run `make up` again"
+)
 
 
 def compose(*arguments: str) -> str:
     command = [*os.environ["IOLAB_COMPOSE"].split(), *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def address(container: dict[str, Any]) -> tuple[str, int] | None:
+    for publisher in container["Publishers"] or []:
+        if publisher["PublishedPort"]:
+            return publisher["URL"], publisher["PublishedPort"]
+    return None
 
 
 def containers() -> list[dict[str, Any]]:
@@ -26,20 +39,26 @@ def containers() -> list[dict[str, Any]]:
     # Compose 2.21 and later print an object a line, 2.20 one list.
     objects = output if output.startswith("[") else f"[{','.join(output.splitlines())}]"
     found: list[dict[str, Any]] = json.loads(objects)
-    return sorted(found, key=lambda container: str(container["Service"]))
+    return sorted(found, key=lambda container: (address(container) or ("", 65536))[1])
 
 
 def settled() -> list[dict[str, Any]]:
     """The containers once none is starting any more: `up --wait` gives up on all when the first one fails."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while any(found["Health"] == "starting" for found in containers()) and time.monotonic() < deadline:
+    begun = time.monotonic()
+    while True:
+        found = containers()
+        waited = time.monotonic() - begun
+        health = {container["Health"] for container in found if container["State"] == "running"}
+        starting = "starting" in health and waited < SETTLE_SECONDS
+        recovering = "unhealthy" in health and waited < RECOVER_SECONDS
+        if not starting and not recovering:
+            return found
         time.sleep(0.5)
-    return containers()
 
 
 def last_words(service: str) -> str:
     lines = compose("logs", "--no-log-prefix", "--no-color", "--tail", "1", service).splitlines()
-    return lines[-1] if lines else "its log is empty; the message of the engine is above"
+    return lines[-1] if lines else "its log is empty"
 
 
 def declared_unavailable(line: str) -> bool:
@@ -48,13 +67,6 @@ def declared_unavailable(line: str) -> bool:
         return bool(json.loads(line).get("event") == "unavailable")
     except (ValueError, AttributeError):
         return False
-
-
-def address(container: dict[str, Any]) -> tuple[str, int] | None:
-    for publisher in container["Publishers"] or []:
-        if publisher["PublishedPort"]:
-            return publisher["URL"], publisher["PublishedPort"]
-    return None
 
 
 def main() -> int:
@@ -66,16 +78,20 @@ def main() -> int:
     for container in found:
         service = container["Service"]
         reached = address(container)
-        state = container["Health"] or container["State"]
-        if state != "healthy":
-            if container["State"] != "running":
-                state = f"{container['State']} ({container['ExitCode']})"
+        state = container["State"] if container["State"] != "running" else container["Health"]
+        if state == "created":
+            state = "not started"
+            failed += 1
+            notes.append(f"{service} is {state}: {NOT_STARTED}")
+        elif state != "healthy":
+            if container["State"] == "exited":
+                state = f"exited ({container['ExitCode']})"
             words = last_words(service)
             if declared_unavailable(words):
                 state = "unavailable"
             else:
                 failed += 1
-            notes.append(f"{service} is {state}: {words}")
+            notes.append(f"{service} is {state}: {words[:400]}")
         elif reached and (example is None or service == "epoll-loop"):
             example = reached
         print(f"{service:<24}{state:<14}{f'{reached[0]}:{reached[1]}' if reached else '-'}")

@@ -15,7 +15,11 @@ fi
 setup_docker
 build_images
 unlock
+# A measurement that was cut short leaves models paused; up does not touch those.
+paused=$("${compose[@]}" ps --services --status paused)
+# shellcheck disable=SC2086
+[ -z "$paused" ] || "${compose[@]}" unpause $paused
 say "starting one container per model and waiting until each is healthy"
-"${compose[@]}" up --detach --wait --wait-timeout 120 --remove-orphans || say "not every model came up:"
+"${compose[@]}" up --detach --wait --wait-timeout 120 --remove-orphans || say "Compose stopped waiting; what came of it:"
 if [ "${DOCKER_CONFIG:-}" = "$private_docker" ]; then private=--private-compose; fi
 IOLAB_COMPOSE="${compose[*]}" exec "$venv/bin/python" scripts/status.py ${private:+"$private"}
