@@ -17,7 +17,10 @@ while True:
             watched.append(sock.fileno())
             continue
         sock = sockets[fd]
-        data = sock.recv(65536)
+        try:
+            data = sock.recv(65536)
+        except OSError:
+            data = b""
         if not data:
             watched.remove(fd)
             sockets.pop(fd).close()

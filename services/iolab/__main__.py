@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import threading
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import NoReturn
 
 import click
 
-from iolab.stop import Stop, block_signals
-
 # The configs folder of a checkout, where nothing else is said.
 CONFIGS = Path("configs")
+
+configs_option = click.option(
+    "--configs",
+    "folder",
+    envvar="IOLAB_CONFIGS",
+    type=click.Path(path_type=Path),
+    callback=lambda _context, _option, given: given or (CONFIGS if CONFIGS.is_dir() else None),
+    help="Folder of defaults.yaml and models/; ./configs if there is one, else the built-in defaults.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,19 +29,8 @@ def main() -> None:
     """Every way a Linux server can wait for its clients, side by side behind one protocol."""
 
 
-def configs_option(command: Any) -> Any:
-    """The option that says where the YAML files are."""
-    return click.option(
-        "--configs",
-        "folder",
-        envvar="IOLAB_CONFIGS",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of defaults.yaml and models/; ./configs if there is one, else the built-in defaults.",
-    )(command)
-
-
 @main.command()
-@click.argument("slug")
+@click.argument("slug", metavar="MODEL")
 @configs_option
 @click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file in place of the model's own.")
 @click.option("--host", help="The address to listen on.")
@@ -45,7 +39,9 @@ def configs_option(command: Any) -> Any:
 def serve(
     slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
 ) -> None:
-    """Run the model SLUG until SIGTERM or SIGINT."""
+    """Run MODEL until SIGTERM or SIGINT."""
+    from iolab.stop import block_signals
+
     # Before anything heavy is imported: a signal that comes now is kept until someone waits for it.
     block_signals()
     from iolab import settings
@@ -53,89 +49,81 @@ def serve(
 
     try:
         model = find(slug)
-    except KeyError as error:
-        raise click.UsageError(error.args[0]) from None
-    folder = folder or (CONFIGS if CONFIGS.is_dir() else None)
-    try:
         values = settings.load(model, folder, file)
         if port is None:
-            where = file or (folder / "models" / f"{slug}.yaml" if folder else Path(slug))
-            settings.check_compose(values, model, where, dict(os.environ))
+            settings.check_compose(values, model, file or settings.file_of(model, folder), os.environ)
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from None
     except settings.BadSetting as error:
-        refuse(error)
-    _serve(model, settings.override(values, host=host, port=port, admin_port=admin_port))
+        end(error, 2)
+    from iolab.serve import StartError, run
 
-
-def _serve(model: Any, values: Any) -> None:
-    import msgspec
-
-    from iolab import log, orphans, runfiles
-    from iolab.admin import start_admin
-    from iolab.server import Server, listen
-
-    log.configure(values.log_level)
-    threading.excepthook = _crash
-    if values.cpus:
-        os.sched_setaffinity(0, values.cpus)
-    run = model.load()
     try:
-        listener = listen(values)
-    except OSError as error:
-        fail(f"{values.host}:{values.port}: {error.strerror}; stop what listens there, or choose another port")
-    stop = Stop()
-    server = Server(model, values, listener, stop)
-    host, port = listener.getsockname()[:2]
+        run(model, settings.override(values, host=host, port=port, admin_port=admin_port))
+    except StartError as error:
+        end(error, 1)
+
+
+@main.command()
+@click.argument("slugs", nargs=-1, metavar="[MODEL]...")
+@configs_option
+@click.option("--detach", is_flag=True, help="Return when all of them listen; `iolab down` stops them.")
+def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
+    """Run the models (all, if none is named) as plain processes of this machine."""
+    from iolab import launcher
+    from iolab.settings import BadSetting
+
+    # As Ctrl-C, so that a SIGTERM stops the servers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        admin_port = start_admin(server, values.host, values.admin_port)
-    except OSError as error:
-        fail(f"admin port {values.host}:{values.admin_port}: {error.strerror}; choose another admin_port")
-
-    def cut(reason: str) -> None:
-        books = msgspec.structs.asdict(server.totals())
-        left = server.open_count() + orphans.count(port)
-        log.warning("cut", model=model.slug, reason=reason, connections=left, totals=books)
-
-    stop.watch(values.drain_seconds, cut)
-    stop.then(lambda: log.info("draining", model=model.slug, open=server.open_count(), waiting=server.waiting()))
-    with runfiles.announced(model.slug, host, port, admin_port):
-        log.info(
-            "listening",
-            model=model.slug,
-            host=host,
-            port=port,
-            admin_port=admin_port,
-            pid=os.getpid(),
-            limits=msgspec.structs.asdict(server.limits),
-            settings=msgspec.to_builtins(values),
-        )
-        run(server)
-        orphans.wait_until_acknowledged(port)
-    log.info(
-        "stopped",
-        model=model.slug,
-        seconds=round(time.monotonic() - stop.requested_at, 3),
-        totals=msgspec.structs.asdict(server.totals()),
-    )
+        servers = launcher.start(slugs, folder, detach=detach)
+        click.echo(launcher.table(servers), err=not detach)
+        if not detach:
+            click.echo("Ctrl-C stops them.", err=True)
+            sys.exit(launcher.run_until_stopped(servers))
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from None
+    except BadSetting as error:
+        end(error, 2)
+    except launcher.LaunchError as error:
+        end(error, 1)
 
 
-def _crash(arguments: threading.ExceptHookArgs) -> None:
-    """A bug in a thread ends the process: a server that is only half there serves nobody."""
-    error: tuple[Any, Any, TracebackType | None] = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
-    sys.excepthook(*error)
-    sys.stderr.flush()
-    os._exit(70)
+@main.command()
+def down() -> None:
+    """Stop what `iolab up` started."""
+    from iolab import launcher
+
+    try:
+        stopped = launcher.stop()
+    except launcher.LaunchError as error:
+        end(error, 1)
+    click.echo(f"stopped {', '.join(server.model for server in stopped)}" if stopped else "nothing was running")
 
 
-def refuse(error: Exception) -> Any:
-    """End for a setting that cannot hold: one line, exit 2."""
+@main.command()
+@configs_option
+@click.option("--dotenv", is_flag=True, help="Print the ports as lines for the .env that docker-compose.yml reads.")
+def check_config(folder: Path | None, dotenv: bool) -> None:
+    """Check every YAML file; exit 2 with one line for the first one that cannot hold."""
+    from iolab import settings
+    from iolab.registry import MODELS
+
+    try:
+        values = settings.load_all(folder)
+    except settings.BadSetting as error:
+        end(error, 2)
+    for slug, model in MODELS.items():
+        if dotenv:
+            click.echo(f"{model.environment_prefix}_PORT={values[slug].port}")
+        else:
+            click.echo(f"{settings.file_of(model, folder)}: port {values[slug].port}, good", err=True)
+
+
+def end(error: Exception, code: int) -> NoReturn:
+    """Say what is in the way, in one line, and exit."""
     click.echo(f"iolab: {error}", err=True)
-    sys.exit(2)
-
-
-def fail(message: str) -> Any:
-    """End for something that went wrong on this machine: one line, exit 1."""
-    click.echo(f"iolab: {message}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

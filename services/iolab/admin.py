@@ -82,7 +82,9 @@ class Books(Collector):
         counter.add_metric([slug, "voluntary"], switches.voluntary)
         counter.add_metric([slug, "involuntary"], switches.involuntary)
         yield counter
-        gauge = GaugeMetricFamily("iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"])
+        gauge = GaugeMetricFamily(
+            "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
+        )
         for limit, value in msgspec.structs.asdict(server.limits).items():
             if value is not None:
                 gauge.add_metric([slug, limit], value)

@@ -18,7 +18,7 @@ TCP_CLOSE_WAIT = 8
 def converse(server: Server, peer: Peer, answer: Respond) -> None:
     """Answer `peer`, which `server.opened`, until it is over; then close it and the books on it.
 
-    The socket blocks. A send that blocks is the back-pressure: nothing is read meanwhile, and no more than one read is owed.
+    The socket blocks. A send that blocks is the back-pressure: nothing is read meanwhile, and one read at most is owed.
     """
     sock = peer.sock
     try:

@@ -12,16 +12,25 @@ _logger = logging.getLogger("iolab")
 
 
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
+
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {"time": f"{moment}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "event": record.msg}
+        line = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "model": self._model,
+            "event": record.msg,
+        }
         return json.dumps(line | getattr(record, "fields", {}))
 
 
-def configure(level: str) -> None:
-    """Log to stdout from `level` (debug, info) on."""
+def configure(level: str, model: str) -> None:
+    """Log to stdout from `level` (debug, info) on, as this model."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonFormatter())
+    handler.setFormatter(_JsonFormatter(model))
     _logger.handlers = [handler]
     _logger.setLevel(level.upper())
     _logger.propagate = False

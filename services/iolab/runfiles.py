@@ -17,7 +17,7 @@ import psutil
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A server on this machine. Ports are the ones it really listens on."""
+    """A server on this machine. Ports are the ones it really listens on; `by_up`: `iolab down` may stop it."""
 
     model: str
     pid: int
@@ -25,6 +25,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     admin_port: int
+    drain_seconds: float
+    by_up: bool
 
 
 def folder() -> Path:
@@ -37,7 +39,7 @@ def folder() -> Path:
 
 
 @contextlib.contextmanager
-def announced(model: str, host: str, port: int, admin_port: int) -> Iterator[None]:
+def announced(model: str, host: str, port: int, admin_port: int, drain_seconds: float) -> Iterator[None]:
     """Keep this process's file while the block runs. A folder that can't be written, as in a container, is left out."""
     pid = os.getpid()
     running = Running(
@@ -47,6 +49,8 @@ def announced(model: str, host: str, port: int, admin_port: int) -> Iterator[Non
         host=host,
         port=port,
         admin_port=admin_port,
+        drain_seconds=drain_seconds,
+        by_up=os.environ.get("IOLAB_STARTED_BY") == "up",
     )
     file = folder() / f"{model}-{pid}.json"
     try:

@@ -137,11 +137,13 @@ class Server:
         return False
 
     def pause(self, error: Exception) -> None:
-        """Accept nobody for 100 ms: a listener out of descriptors stays readable, and asking again would burn the processor."""
+        """Accept nobody for 100 ms: a listener out of descriptors stays readable, so that asking on would spin."""
         self.paused_until = time.monotonic() + PAUSE_SECONDS
         with self._books:
             self._totals.pauses += 1
-        self._warn("out_of_capacity", error=str(error), descriptors=self.limits.descriptors, pause_seconds=PAUSE_SECONDS)
+        self._warn(
+            "out_of_capacity", error=str(error), descriptors=self.limits.descriptors, pause_seconds=PAUSE_SECONDS
+        )
 
     def resumed(self) -> bool:
         """True once, when a pause is over: the listener is to be watched again."""
@@ -165,11 +167,11 @@ class Server:
         self.stop.then(lambda: self._wake_accept(waker))
 
     def _wake_accept(self, waker: socket.socket) -> None:
-        """End an accept(2) that blocks: it can watch no descriptor, and a shutdown of the listener would reset its queue.
+        """End an accept(2) that blocks: it watches no descriptor, and shutting the listener would reset its queue.
 
         The listener blocks no more, and gets a connection of our own, which `accept` knows by its address.
         """
-        # The listener may be closed by now: then nobody blocks. A full queue refuses the waker: then nobody blocks either.
+        # Nobody blocks where the listener is closed by now, or its queue so full that it refuses the waker.
         with contextlib.suppress(OSError):
             self.listener.setblocking(False)
             waker.connect(_reachable(self.listener.getsockname()))

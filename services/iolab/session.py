@@ -11,7 +11,7 @@ Respond = Callable[[bytes], bytes]
 
 
 class Session:
-    """Answers bytes with the same bytes, ASCII a–z made A–Z and every other value untouched.
+    """Answers bytes with the same bytes, ASCII a-z made A-Z and every other value untouched.
 
     `work` is the dial: `respond` burns its `cpu_us`; `wait_seconds` is left to the caller, since waiting is what the
     models differ in. An upper-cased byte depends on no other, so that it does not matter how the stream is cut.

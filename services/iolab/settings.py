@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,7 +45,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One server's settings. The defaults here and those of configs/defaults.yaml are the same (a test holds them so)."""
+    """One server's settings. The defaults here are those of configs/defaults.yaml; a test holds them so."""
 
     # The address to listen on. The image listens on every address of its container.
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
@@ -102,34 +103,37 @@ def load(model: Model, folder: Path | None, file: Path | None = None) -> Setting
     values: dict[str, Any] = {"port": model.port}
     if folder is not None:
         values |= _read(folder / "defaults.yaml", model, defaults=True)
-        file = file or folder / "models" / f"{model.slug}.yaml"
+        file = file or file_of(model, folder)
     if file is not None:
         own = _read(file, model)
         if isinstance(own.get("work"), dict) and isinstance(values.get("work"), dict):
             own["work"] = values["work"] | own["work"]
         values |= own
     settings = _convert(values, file)
-    _check_together(settings, model, file or Path(f"{model.slug} (built-in defaults)"))
+    _check_together(settings, model, file or file_of(model, folder))
     return settings
 
 
-def load_all(folder: Path) -> dict[str, Settings]:
+def file_of(model: Model, folder: Path | None) -> Path:
+    """The file that has a model's settings; without a folder, the words that stand for it in a message."""
+    return folder / "models" / f"{model.slug}.yaml" if folder else Path(f"{model.slug} (built-in defaults)")
+
+
+def load_all(folder: Path | None) -> dict[str, Settings]:
     """The settings of every model, checked against each other too. Raises BadSetting."""
     settings = {slug: load(model, folder) for slug, model in MODELS.items()}
     check_ports(settings, folder)
     return settings
 
 
-def check_ports(settings: dict[str, Settings], folder: Path) -> None:
+def check_ports(settings: dict[str, Settings], folder: Path | None) -> None:
     """Raise BadSetting when two models would listen on one port."""
-    owners: dict[int, str] = {}
+    owners: dict[int, Path] = {}
     for slug, values in settings.items():
-        other = owners.setdefault(values.port, slug)
-        if other != slug:
-            raise BadSetting(
-                f"{folder / 'models' / slug}.yaml: port: got {values.port}, which {folder / 'models' / other}.yaml has too;"
-                " expected one port per model"
-            )
+        file = file_of(MODELS[slug], folder)
+        other = owners.setdefault(values.port, file)
+        if other != file:
+            raise BadSetting(f"{file}: port: got {values.port}, which {other} has too; expected a port of its own")
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
@@ -137,10 +141,10 @@ def override(settings: Settings, **changes: Any) -> Settings:
     return msgspec.structs.replace(settings, **{key: value for key, value in changes.items() if value is not None})
 
 
-def check_compose(settings: Settings, model: Model, file: Path, environment: dict[str, str]) -> None:
-    """Raise BadSetting when the container cannot keep what the file says: compose publishes another port, or stops too soon.
+def check_compose(settings: Settings, model: Model, file: Path, environment: Mapping[str, str]) -> None:
+    """Raise BadSetting where a container cannot keep what the file says: another port published, or killed too early.
 
-    compose tells what it published in IOLAB_PUBLISHED_PORT, and its grace in IOLAB_STOP_GRACE_SECONDS.
+    compose tells the port it published in IOLAB_PUBLISHED_PORT, its stop_grace_period in IOLAB_STOP_GRACE_SECONDS.
     """
     published = environment.get("IOLAB_PUBLISHED_PORT")
     if published and int(published) != settings.port:
@@ -181,9 +185,9 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
     allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
     for key, value in values.items():
         if key not in allowed:
-            whose = "the defaults" if defaults else model.slug
+            names = ", ".join(sorted(allowed))
             raise BadSetting(
-                f"{file}: {key}: got {value!r}, but {whose} has no such key; expected one of {', '.join(sorted(allowed))}"
+                f"{file}: {key}: got {_shown(value)}, but no such key is known here; expected one of {names}"
             )
     _convert(values, file)
     return values
@@ -198,7 +202,13 @@ def _convert(values: dict[str, Any], file: Path | None) -> Settings:
         key = path.rstrip("`") if path else ""
         value: Any = values
         for part in filter(None, re.split(r"[.\[\]]+", key)):
-            value = value[int(part)] if isinstance(value, list) else value.get(part, {}) if isinstance(value, dict) else value
+            value = (
+                value[int(part)]
+                if isinstance(value, list)
+                else value.get(part, {})
+                if isinstance(value, dict)
+                else value
+            )
         if unknown:
             key, value, message = f"{key}.{unknown[1]}", value[unknown[1]], "Expected one of cpu_us, wait_ms"
         expectation = message[0].lower() + message[1:].replace("`", "").replace(", got " + type(value).__name__, "")
@@ -230,7 +240,9 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
     try:
         socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise BadSetting(f"{file}: host: got {settings.host}, expected an address of this machine ({error.strerror})") from None
+        raise BadSetting(
+            f"{file}: host: got {settings.host}, expected an address of this machine ({error.strerror})"
+        ) from None
 
 
 def uses_select(settings: Settings, model: Model) -> bool:

@@ -47,7 +47,7 @@ class Stop:
         return self.requested
 
     def then(self, call: Callable[[], None]) -> None:
-        """Have `call` run at the stop, in the thread that learns of it: for a model whose wait can watch no descriptor."""
+        """Have `call` run at the stop, in the thread that learns of it: for a wait that can watch no descriptor."""
         with self._lock:
             self._calls.append(call)
             late = self.requested
@@ -69,7 +69,7 @@ class Stop:
     def watch(self, drain_seconds: float, cut: Callable[[str], None]) -> None:
         """Begin to wait for the signals; after a second one, or `drain_seconds` after the first, `cut` and exit 1.
 
-        `cut` is given the reason and logs what is lost. The exit is the kernel's own: it depends on no thread's good will.
+        `cut` is given the reason and logs what is lost. The exit depends on no other thread's good will.
         """
 
         def wait_for_signals() -> None:

@@ -25,9 +25,7 @@ def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     waiting: Queue = queue.SimpleQueue()
     server.waiting = waiting.qsize
-    workers = [
-        start_thread(work, f"worker-{number}", server, waiting) for number in range(server.settings.pool_size)
-    ]
+    workers = [start_thread(work, f"worker-{number}", server, waiting) for number in range(server.settings.pool_size)]
     server.wake_accept_at_stop()
     while not server.stop.requested:
         accept(server, waiting)

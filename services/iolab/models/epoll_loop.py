@@ -1,6 +1,6 @@
 """Epoll loop: one thread asks the kernel who is ready, then never blocks on anyone.
 
-Waits in   epoll_wait(2), on every socket at once
+Waits in   epoll_wait(2), on every socket at once; or poll(2), or select(2), as `selector` says
 Runs       one thread: a slow answer delays everyone
 Costs      O(ready) per wakeup; one registration per connection
 Breaks at  the descriptor limit
@@ -10,71 +10,76 @@ Compare    select_loop (same loop, O(watched) wait), epoll_pool (same wait, answ
 from __future__ import annotations
 
 import time
-from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, EpollSelector, PollSelector, SelectSelector
+from contextlib import closing
 
-from iolab.connection import READ, WRITE, Connection
+from iolab.connection import READ, Connection
+from iolab.selector import SELECTORS, Selector
 from iolab.server import DRAIN_TICK, Server
 
-SELECTORS = {"epoll": EpollSelector, "poll": PollSelector, "select": SelectSelector}
-EVENTS = {READ: EVENT_READ, WRITE: EVENT_WRITE, READ | WRITE: EVENT_READ | EVENT_WRITE}
+Connections = dict[int, Connection]
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
+    connections: Connections = {}
+    listener, stop = server.listener.fileno(), server.stop.fileno()
     server.listener.setblocking(False)
-    with SELECTORS[server.settings.selector]() as selector:
-        selector.register(server.listener, EVENT_READ)
-        selector.register(server.stop, EVENT_READ)
+    with closing(SELECTORS[server.settings.selector]()) as selector:
+        selector.register(listener, READ)
+        selector.register(stop, READ)
         while not server.stop.requested:
-            for key, _ in selector.select(server.timeout()):
-                if key.data:
-                    advance(selector, key.data, key.events)
-                elif key.fileobj is server.listener:
-                    accept(selector, server)
+            for descriptor, _ in selector.poll(server.timeout()):
+                if connection := connections.get(descriptor):
+                    advance(selector, connections, connection)
+                elif descriptor == listener:
+                    accept(selector, connections, server)
             if server.resumed():
-                selector.register(server.listener, EVENT_READ)
+                selector.register(listener, READ)
             if server.sweep_is_due():
                 now = time.monotonic()
-                for key in list(selector.get_map().values()):
-                    if key.data and key.data.is_idle(now):
-                        close(selector, key.data)
-        drain(selector, server)
+                for connection in list(connections.values()):
+                    if connection.is_idle(now):
+                        close(selector, connections, connection)
+        selector.unregister(stop)
+        drain(selector, connections, server)
 
 
-def accept(selector: BaseSelector, server: Server) -> None:
+def accept(selector: Selector, connections: Connections, server: Server) -> None:
     """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
     while (sock := server.accept()) is not None:
-        connection = Connection(server, sock, server.answer)
-        selector.register(connection, EVENT_READ, connection)
+        descriptor = sock.fileno()
+        connections[descriptor] = Connection(server, sock, server.answer)
+        selector.register(descriptor, READ)
     if server.paused_until:
-        selector.unregister(server.listener)
+        selector.unregister(server.listener.fileno())
 
 
-def advance(selector: BaseSelector, connection: Connection, watched: int) -> None:
+def advance(selector: Selector, connections: Connections, connection: Connection) -> None:
     """Let a connection that is ready go on, and watch it for what it waits for next."""
+    watched = connection.interest
     if not connection.advance():
-        close(selector, connection)
-    elif EVENTS[connection.interest] != watched:
-        selector.modify(connection, EVENTS[connection.interest], connection)
+        close(selector, connections, connection)
+    elif connection.interest != watched:
+        selector.modify(connection.fileno(), connection.interest)
 
 
-def close(selector: BaseSelector, connection: Connection) -> None:
+def close(selector: Selector, connections: Connections, connection: Connection) -> None:
     """Forget a connection that is over."""
-    selector.unregister(connection)
+    selector.unregister(connection.fileno())
+    del connections[connection.fileno()]
     connection.close()
 
 
-def drain(selector: BaseSelector, server: Server) -> None:
+def drain(selector: Selector, connections: Connections, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
-    accept(selector, server)
+    accept(selector, connections, server)
     if not server.paused_until:
-        selector.unregister(server.listener)
-    selector.unregister(server.stop)
+        selector.unregister(server.listener.fileno())
     server.listener.close()
-    while selector.get_map():
-        for key, _ in selector.select(DRAIN_TICK):
-            advance(selector, key.data, key.events)
+    while connections:
+        for descriptor, _ in selector.poll(DRAIN_TICK):
+            advance(selector, connections, connections[descriptor])
         now = time.monotonic()
-        for key in list(selector.get_map().values()):
-            if not key.data.drain(now):
-                close(selector, key.data)
+        for connection in list(connections.values()):
+            if not connection.drain(now):
+                close(selector, connections, connection)

@@ -47,14 +47,14 @@ def serve(server: Server) -> None:
             if descriptor == listener:
                 accept(watched, server)
             elif descriptor != stop:
-                advance(watched, descriptor)
+                advance(watched, watched.connections[descriptor])
         if server.resumed():
             watched.watch(listener, READ)
         if server.sweep_is_due():
             now = time.monotonic()
-            for descriptor, connection in list(watched.connections.items()):
+            for connection in list(watched.connections.values()):
                 if connection.is_idle(now):
-                    close(watched, descriptor)
+                    close(watched, connection)
     watched.watch(stop, 0)
     drain(watched, server)
 
@@ -69,20 +69,20 @@ def accept(watched: Watched, server: Server) -> None:
         watched.watch(server.listener.fileno(), 0)
 
 
-def advance(watched: Watched, descriptor: int) -> None:
+def advance(watched: Watched, connection: Connection) -> None:
     """Let a connection that is ready go on, and watch it for what it waits for next."""
-    connection = watched.connections[descriptor]
     interest = connection.interest
     if not connection.advance():
-        close(watched, descriptor)
+        close(watched, connection)
     elif connection.interest != interest:
-        watched.watch(descriptor, connection.interest)
+        watched.watch(connection.fileno(), connection.interest)
 
 
-def close(watched: Watched, descriptor: int) -> None:
+def close(watched: Watched, connection: Connection) -> None:
     """Forget a connection that is over."""
-    watched.watch(descriptor, 0)
-    watched.connections.pop(descriptor).close()
+    watched.watch(connection.fileno(), 0)
+    del watched.connections[connection.fileno()]
+    connection.close()
 
 
 def drain(watched: Watched, server: Server) -> None:
@@ -92,8 +92,8 @@ def drain(watched: Watched, server: Server) -> None:
     server.listener.close()
     while watched.connections:
         for descriptor in watched.ready(DRAIN_TICK):
-            advance(watched, descriptor)
+            advance(watched, watched.connections[descriptor])
         now = time.monotonic()
-        for descriptor, connection in list(watched.connections.items()):
+        for connection in list(watched.connections.values()):
             if not connection.drain(now):
-                close(watched, descriptor)
+                close(watched, connection)

@@ -1,0 +1,122 @@
+"""All models as plain processes of this machine: `iolab up` and `iolab down`, for where there is no Docker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from iolab import runfiles
+from iolab.registry import MODELS, find
+from iolab.runfiles import Running
+from iolab.settings import load_all
+
+# Importing an interpreter's worth of modules on a busy machine.
+START_SECONDS = 30
+# How long `stop` waits beyond the servers' own drain_seconds.
+GRACE_SECONDS = 10
+TICK_SECONDS = 0.05
+
+
+class LaunchError(Exception):
+    """A server that did not start, or did not stop. The message is what the user is shown."""
+
+
+def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> list[Running]:
+    """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
+
+    Detached servers log to files in the run folder. Raises BadSetting, LaunchError.
+    """
+    settings = load_all(folder)
+    chosen = [find(slug).slug for slug in slugs] or list(MODELS)
+    stop(chosen)
+    logs = runfiles.folder()
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    started = {slug: _start(slug, folder, logs if detach else None) for slug in chosen}
+    servers = []
+    try:
+        for slug, process in started.items():
+            servers.append(_wait_until_announced(slug, process, logs if detach else None))
+    except LaunchError:
+        for process in started.values():
+            if process.poll() is None:
+                process.terminate()
+        raise
+    for server in servers:
+        asked = settings[server.model].port
+        if asked != server.port:
+            raise LaunchError(f"{server.model} listens on {server.port} instead of {asked}")
+    return servers
+
+
+def run_until_stopped(servers: list[Running]) -> int:
+    """Wait until every server is gone; on KeyboardInterrupt stop them. Return 1 if one of them failed."""
+    children = {server.pid for server in servers}
+    failed = False
+    while children:
+        try:
+            pid, status = os.wait()
+        except KeyboardInterrupt:
+            for pid in children:
+                os.kill(pid, signal.SIGTERM)
+            continue
+        children.discard(pid)
+        failed = failed or status != 0
+    return int(failed)
+
+
+def stop(slugs: list[str] | None = None) -> list[Running]:
+    """Stop what `start` started, of the models `slugs` if given; return what was stopped. Raises LaunchError."""
+    servers = [server for server in runfiles.running() if server.by_up and (slugs is None or server.model in slugs)]
+    for server in servers:
+        os.kill(server.pid, signal.SIGTERM)
+    end = time.monotonic() + GRACE_SECONDS + max((server.drain_seconds for server in servers), default=0)
+    left = servers
+    while left:
+        left = [server for server in runfiles.running() if server in servers]
+        if left and time.monotonic() > end:
+            names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
+            raise LaunchError(f"still there after their drain_seconds: {names}; end them with kill -9")
+        time.sleep(TICK_SECONDS if left else 0)
+    return servers
+
+
+def table(servers: list[Running]) -> str:
+    """Who listens where, and a line to try."""
+    rows = [("model", "address", "try it")]
+    for server in servers:
+        rows.append(
+            (server.model, f"{server.host}:{server.port}", f"printf 'hi\\n' | nc -N {server.host} {server.port}")
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "\n".join(f"{model:{widths[0]}}  {address:{widths[1]}}  {line}" for model, address, line in rows)
+
+
+def _start(slug: str, folder: Path | None, logs: Path | None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
+    environment = os.environ | {"IOLAB_STARTED_BY": "up"}
+    # A group of its own: what a terminal sends to `iolab up` is passed on by it, once.
+    if logs is None:
+        return subprocess.Popen(command, env=environment, process_group=0)
+    with (logs / f"{slug}.log").open("wb") as log:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], logs: Path | None) -> Running:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        for server in runfiles.running():
+            if server.pid == process.pid:
+                return server
+        if process.poll() is not None:
+            said = "its message is above"
+            if logs is not None:
+                said = (logs / f"{slug}.log").read_text().strip() or "it said nothing"
+            raise LaunchError(f"{slug} ended with exit {process.returncode}: {said}")
+        time.sleep(TICK_SECONDS)
+    raise LaunchError(f"{slug} (pid {process.pid}) did not listen within {START_SECONDS} s")
