@@ -9,8 +9,8 @@ unlock
 PATH=$venv/bin:$PATH
 failed=()
 run() { say "$*"; "$@" || failed+=("$1 $2"); }
-run ruff check services clients tests scripts
-run ruff format --check services clients tests scripts
+run ruff check .
+run ruff format --check .
 run mypy --strict services clients tests scripts
 run shellcheck --external-sources scripts/*.sh .ci/run
 run "$venv/bin/iolab" check-config

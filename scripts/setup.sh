@@ -113,7 +113,7 @@ setup_configs() { # checks the YAML files; afterwards .env publishes the ports t
     IOLAB_CONFIGS=${IOLAB_CONFIGS:-$(dotenv_get IOLAB_CONFIGS)}
     configs=${IOLAB_CONFIGS:-configs}
     export IOLAB_CONFIGS=$configs
-    "$venv/bin/iolab" check-config || exit $?
+    "$venv/bin/iolab" check-config >/dev/null || exit $?
     [ "$1" = docker ] || return 0
     unreadable=$(find -L "$configs" \( -type d ! -perm -005 -o -type f ! -perm -004 \) -print -quit)
     [ -z "$unreadable" ] ||
