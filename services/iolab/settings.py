@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -198,21 +198,24 @@ def _convert(values: dict[str, Any], file: Path | None) -> Settings:
         return msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        unknown = re.search(r"unknown field `(.*)`", message)
-        key = path.rstrip("`") if path else ""
-        value: Any = values
-        for part in filter(None, re.split(r"[.\[\]]+", key)):
-            value = (
-                value[int(part)]
-                if isinstance(value, list)
-                else value.get(part, {})
-                if isinstance(value, dict)
-                else value
-            )
-        if unknown:
-            key, value, message = f"{key}.{unknown[1]}", value[unknown[1]], "Expected one of cpu_us, wait_ms"
-        expectation = message[0].lower() + message[1:].replace("`", "").replace(", got " + type(value).__name__, "")
+        key, value = path.removesuffix("`"), _at(values, path)
+        if unknown := re.search(r"unknown field `(.*)`", message):
+            key, value, message = f"{key}.{unknown[1]}", value[unknown[1]], f"Expected one of {_names(Work)}"
+        elif "enum" in message:
+            message = f"Expected one of {', '.join(get_args(get_type_hints(Settings)[key]))}"
+        expectation = message[0].lower() + message[1:].partition(", got ")[0].replace("`", "").replace("int", "integer")
         raise BadSetting(f"{file}: {key}: got {_shown(value)}, {expectation}") from None
+
+
+def _at(values: Any, path: str) -> Any:
+    """The value that msgspec found wrong, by its path: `work.cpu_us`, `cpus[0]`."""
+    for part in re.findall(r"\w+", path):
+        values = values[int(part)] if isinstance(values, list) else values[part]
+    return values
+
+
+def _names(struct: type[msgspec.Struct]) -> str:
+    return ", ".join(struct.__struct_fields__)
 
 
 def _shown(value: Any) -> str:
