@@ -1,6 +1,26 @@
 """The command `iolab-client`."""
 
+from __future__ import annotations
 
+import click
+
+from iolab_client.commands import check, metrics, threads, try_
+
+COMMANDS = (try_, check, threads, metrics)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="iolab")
 def main() -> None:
-    """Run the command."""
-    raise SystemExit("iolab-client: no command yet")
+    """Talk to the models, check their contract, see what they wait in.
+
+    A MODEL is named as in `epoll_loop` or `epoll-loop`; HOST:PORT names any server. Exit codes: 0 passed,
+    1 failed, 2 usage or a bad config, 99 threshold missed.
+    """
+
+
+for module in COMMANDS:
+    main.add_command(module.command)
+
+if __name__ == "__main__":
+    main()

@@ -183,13 +183,9 @@ def slow_reader(
     Half-closes once all of `data` is sent and returns all that came, to the end.
     """
     deadline = Deadline(deadline_seconds)
-    with connect(
-        address, receive_buffer_bytes=receive_buffer_bytes, deadline_seconds=deadline_seconds
-    ) as peer:
+    with connect(address, receive_buffer_bytes=receive_buffer_bytes, deadline_seconds=deadline_seconds) as peer:
         sent = flood(peer, data, quiet_seconds=quiet_seconds, deadline_seconds=deadline.left())
-        return _swap(
-            [peer], [data], deadline, then_half_close=True, sent_bytes=sent, chunk_bytes=chunk_bytes
-        )[0]
+        return _swap([peer], [data], deadline, then_half_close=True, sent_bytes=sent, chunk_bytes=chunk_bytes)[0]
 
 
 @contextlib.contextmanager
@@ -244,8 +240,7 @@ def _swap(
 ) -> list[bytes]:
     """Send and read at once until each peer has ended: at the server's FIN, or at the last byte due."""
     swaps = [
-        _Swap(peer, memoryview(data), then_half_close, sent_bytes)
-        for peer, data in zip(peers, payloads, strict=True)
+        _Swap(peer, memoryview(data), then_half_close, sent_bytes) for peer, data in zip(peers, payloads, strict=True)
     ]
     with selectors.DefaultSelector() as selector:
         for swap in swaps:

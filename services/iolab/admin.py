@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -106,6 +107,14 @@ class _Handler(WSGIRequestHandler):
         """Nothing: the log is about the server's life."""
 
 
+class _Server(WSGIServer):
+    def server_bind(self) -> None:
+        """Bind without asking the DNS for our own name, as WSGIServer does: an answer may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+
 def start_admin(server: Server, host: str, port: int) -> int:
     """Serve the admin pages from now on; return the port, which the kernel picks if `port` is 0. Raises OSError."""
     registry = CollectorRegistry()
@@ -130,7 +139,7 @@ def start_admin(server: Server, host: str, port: int) -> int:
                 pages = "/healthz, /metrics, /threads"
                 return _answer(start_response, "404 Not Found", {"error": f"no page {path}; there are: {pages}"})
 
-    httpd = make_server(host, port, application, WSGIServer, _Handler)
+    httpd = make_server(host, port, application, _Server, _Handler)
     start_thread(httpd.serve_forever, "admin")
     return httpd.server_port
 

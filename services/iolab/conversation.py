@@ -74,6 +74,8 @@ def _drain(server: Server, peer: Peer, answer: Respond) -> None:
     sock = peer.sock
     last_byte = server.stop.requested_at
     while True:
+        # Asked before the read: a FIN that was there already has no bytes behind it.
+        peer_finished = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE_WAIT
         sock.setblocking(False)
         try:
             data = sock.recv(server.settings.buffer_size)
@@ -83,17 +85,13 @@ def _drain(server: Server, peer: Peer, answer: Respond) -> None:
         if data:
             _reply(peer, data, answer)
             last_byte = time.monotonic()
-        elif _peer_finished(sock) or time.monotonic() - last_byte >= server.settings.drain_quiet_seconds:
+        elif peer_finished or time.monotonic() - last_byte >= server.settings.drain_quiet_seconds:
             break
         else:
             time.sleep(DRAIN_TICK)
     begin_farewell(sock)
     while not finished(sock):
         time.sleep(DRAIN_TICK)
-
-
-def _peer_finished(sock: socket.socket) -> bool:
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE_WAIT
 
 
 def _limit_silence(sock: socket.socket, seconds: float) -> None:

@@ -16,6 +16,7 @@ from iolab.registry import Model
 from iolab.server import Server, listen
 from iolab.settings import Settings
 from iolab.stop import Stop
+from iolab.threads import NoThread
 
 
 class StartError(Exception):
@@ -59,7 +60,10 @@ def run(model: Model, settings: Settings) -> None:
             limits=msgspec.structs.asdict(server.limits),
             settings=msgspec.to_builtins(settings),
         )
-        serve(server)
+        try:
+            serve(server)
+        except NoThread as error:
+            raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
         orphans.wait_until_acknowledged(port)
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))

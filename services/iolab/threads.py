@@ -32,10 +32,14 @@ _NAMES = _SYSCALLS.get(platform.machine(), {})
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+class NoThread(RuntimeError):
+    """The system has no thread left: pids.max of the cgroup, RLIMIT_NPROC, or memory."""
+
+
 def start_thread(target: Callable[..., object], name: str, *arguments: Any) -> threading.Thread:
     """Start a daemon thread whose name `top -H`, `ps -L` and /threads show (15 bytes of it).
 
-    Raises RuntimeError when the system has no thread left.
+    Raises NoThread.
     """
 
     def run() -> None:
@@ -43,7 +47,10 @@ def start_thread(target: Callable[..., object], name: str, *arguments: Any) -> t
         target(*arguments)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NoThread(f"cannot start thread {name}: {error}") from None
     return thread
 
 
