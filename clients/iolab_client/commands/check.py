@@ -1,0 +1,115 @@
+"""`check`: hold running servers to the contract, as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from iolab.registry import Model
+from iolab_client import screen
+from iolab_client.clauses import CLAUSES, Broken, Subject, Unseen, examine
+from iolab_client.explain import explain
+from iolab_client.peers import Address
+from iolab_client.targets import Target, Wanted, resolve
+
+DEADLINE_SECONDS = 20.0
+OK = "ok"
+FAIL = "FAIL: "
+UNSEEN = "not from outside"
+STYLES = {OK: "green", FAIL: "bold red", UNSEEN: "dim"}
+# Below this a column is hard to read: the models that do not fit beside each other get a table of their own.
+COLUMN_WIDTH = 18
+
+# What each clause came to, by its name: OK, FAIL with the reason, or UNSEEN with the reason.
+Verdicts = dict[str, str]
+
+
+@click.command("check")
+@click.argument("wanted", metavar="[MODEL|HOST:PORT]...", nargs=-1, type=Wanted())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which also tells why something can't be seen.")
+@click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEADLINE_SECONDS,
+    show_default=True,
+    help="Seconds without an answer that count as none; the server's work dial comes on top.",
+)
+def command(wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds: float) -> None:
+    """Hold each model (all if none is named) to the contract, and print a matrix of clauses and models.
+
+    Exits 1 if any clause is broken. Where a pool serves the clients, three connections at most are held.
+    """
+    targets = resolve(wanted)
+    verdicts = {}
+    with screen.progress() as progress:
+        task = progress.add_task("check", total=len(targets) * len(CLAUSES))
+        for target in targets:
+
+            def tell(clause: str, target: Target = target) -> None:
+                progress.update(task, advance=1, description=f"{target.name} {clause}")
+
+            verdicts[target.name] = check(target, deadline_seconds, tell)
+    if as_json:
+        addresses = {target.name: target.shown_address for target in targets}
+        screen.print_json(
+            [{"model": name, "address": addresses[name], "clauses": cells} for name, cells in verdicts.items()]
+        )
+    else:
+        print_matrix(verdicts)
+    if any(cell.startswith(FAIL) for cells in verdicts.values() for cell in cells.values()):
+        raise SystemExit(1)
+
+
+def check(target: Target, deadline_seconds: float, tell: Callable[[str], None] = lambda clause: None) -> Verdicts:
+    """Every clause's verdict on one server. `tell` is called with the name of each clause that begins."""
+    try:
+        subject = examine(target, deadline_seconds)
+    except OSError as error:
+        return {clause.__name__: f"{FAIL}{explain(error)}" for clause in CLAUSES}
+    verdicts = {}
+    for clause in CLAUSES:
+        tell(clause.__name__)
+        verdicts[clause.__name__] = judge(clause, subject)
+    return verdicts
+
+
+def judge(clause: Callable[[Subject], None], subject: Subject) -> str:
+    """One clause's verdict."""
+    try:
+        clause(subject)
+    except Broken as broken:
+        return f"{FAIL}{broken}"
+    except Unseen as unseen:
+        return f"{UNSEEN}: {unseen}"
+    except OSError as error:
+        return f"{FAIL}{explain(error)}"
+    return OK
+
+
+def print_matrix(verdicts: dict[str, Verdicts]) -> None:
+    """Clauses down, models across, as many in one table as are readable side by side."""
+    console = screen.console()
+    names = list(verdicts)
+    across = max(1, (console.width - COLUMN_WIDTH) // COLUMN_WIDTH)
+    for first in range(0, len(names), across):
+        console.print(matrix(verdicts, names[first : first + across]))
+
+
+def matrix(verdicts: dict[str, Verdicts], names: Sequence[str]) -> Table:
+    """One table. Why something can't be seen is the same in most cells and left to JSON."""
+    table = Table("clause", *names)
+    for clause in CLAUSES:
+        cells = (verdicts[name][clause.__name__] for name in names)
+        table.add_row(clause.__name__, *(cell_text(cell) for cell in cells))
+    return table
+
+
+def cell_text(cell: str) -> Text:
+    """A verdict in its colour."""
+    shown = UNSEEN if cell.startswith(UNSEEN) else cell
+    style = next(style for start, style in STYLES.items() if cell.startswith(start))
+    return screen.plain(shown, style)
