@@ -125,8 +125,9 @@ class Connection(Peer):
 
     def close(self) -> None:
         """Close the socket and the books on it."""
-        self._server.closed(self)
+        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         self.sock.close()
+        self._server.closed(self)
 
     def _silent_for(self, now: float, moved: int) -> float:
         """Seconds since `moved` was first seen: no clock is read for a message, only for a look."""

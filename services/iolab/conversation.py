@@ -33,8 +33,9 @@ def converse(server: Server, peer: Peer, answer: Respond) -> None:
             raise
         peer.error = error
     finally:
-        server.closed(peer)
+        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         sock.close()
+        server.closed(peer)
 
 
 def interrupt(server: Server) -> None:

@@ -213,8 +213,8 @@ class Server:
 
     def turn_away(self, peer: Peer) -> None:
         """Close, at the stop, a client whom no worker has begun to serve, and the books on it."""
-        self.closed(peer, unserved=True)
         peer.sock.close()
+        self.closed(peer, unserved=True)
 
     def open_count(self) -> int:
         """How many connections are open, those that wait for a worker among them."""
