@@ -169,7 +169,8 @@ def _containers() -> tuple[dict[str, dict[str, Any]], str]:
         return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
     try:
         listed = client.containers.list(
-            filters={"label": [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]}
+            filters={"label": [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]},
+            ignore_removed=True,
         )
         services = {one.labels["com.docker.compose.service"]: dict(one.attrs) for one in listed}
     except docker.errors.DockerException as error:

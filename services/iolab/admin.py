@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer
 from typing import Any
@@ -18,7 +19,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iolab.server import Server, accept_queue
+from iolab.server import CAPACITY, PAUSE_SECONDS, Server, accept_queue
 from iolab.threads import photograph, start_thread
 
 # A client of the admin port that says nothing is let go after so many seconds: one at a time is served.
@@ -113,6 +114,15 @@ class _Server(WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
+
+    def get_request(self) -> tuple[Any, Any]:
+        """As the model does: the loop above asks at once again, and would spin while there are no descriptors."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in CAPACITY:
+                time.sleep(PAUSE_SECONDS)
+            raise
 
 
 def start_admin(server: Server, host: str, port: int) -> int:

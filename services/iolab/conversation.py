@@ -70,7 +70,8 @@ def _drain(server: Server, peer: Peer, answer: Respond) -> None:
     """Serve a peer until it is quiet, then say farewell.
 
     `interrupt` has shut the reading side, so that an empty read means nothing: later bytes can still be read, but
-    nothing waits for them any more, and only the state of the connection tells the peer's FIN.
+    nothing waits for them any more, and only the state of the connection tells the peer's FIN. Once our own FIN is sent,
+    Linux answers later bytes with an RST (RFC 1122, 4.2.2.13), so that it goes only when all answers are acknowledged.
     """
     sock = peer.sock
     last_byte = server.stop.requested_at
@@ -86,7 +87,9 @@ def _drain(server: Server, peer: Peer, answer: Respond) -> None:
         if data:
             _reply(peer, data, answer)
             last_byte = time.monotonic()
-        elif peer_finished or time.monotonic() - last_byte >= server.settings.drain_quiet_seconds:
+        elif (
+            peer_finished or time.monotonic() - last_byte >= server.settings.drain_quiet_seconds
+        ) and not unacknowledged(sock):
             break
         else:
             time.sleep(DRAIN_TICK)

@@ -103,11 +103,12 @@ class Server:
     # Accepting
 
     def accept(self) -> socket.socket | None:
-        """The next client that may stay. None: nobody waits (if the listener does not block), or accepting is paused.
+        """The next client that may stay. None: nobody waits (if the listener does not block), or nobody is accepted.
 
         Those above `max_connections` are closed here; capacity errors start a pause. Other errors are bugs.
         """
-        while not self.paused_until:
+        self.resumed()
+        while not self.paused_until and self.listener.fileno() >= 0:
             try:
                 sock, address = self.listener.accept()
             except BlockingIOError:
@@ -150,6 +151,16 @@ class Server:
         if not self.paused_until or time.monotonic() < self.paused_until:
             return False
         self.paused_until = 0.0
+        return True
+
+    def close_listener(self) -> bool:
+        """At the stop, once `accept` has nobody left; return whether it is closed.
+
+        A pause keeps it open: those in its queue came before the stop, and are accepted when others have left.
+        """
+        if self.paused_until:
+            return False
+        self.listener.close()
         return True
 
     def wait_for_capacity(self) -> None:

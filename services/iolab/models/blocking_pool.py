@@ -49,9 +49,11 @@ def accept(server: Server, waiting: Queue) -> None:
 
 def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
-    accept(server, waiting)
-    server.listener.close()
     interrupt(server)
+    accept(server, waiting)
+    while not server.close_listener():
+        time.sleep(DRAIN_TICK)
+        accept(server, waiting)
     while waiting.qsize() and server.open_count() - waiting.qsize() < len(workers):
         time.sleep(DRAIN_TICK)
     with contextlib.suppress(queue.Empty):

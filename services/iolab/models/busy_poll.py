@@ -29,7 +29,6 @@ def serve(server: Server) -> None:
     server.listener.setblocking(False)
     while not server.stop.requested:
         accept(server, waiting)
-        server.resumed()
     drain(server, waiting, workers)
 
 
@@ -53,7 +52,8 @@ def accept(server: Server, waiting: Queue) -> None:
 def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
     accept(server, waiting)
-    server.listener.close()
+    while not server.close_listener():
+        accept(server, waiting)
     while waiting.qsize() and server.open_count() - waiting.qsize() < len(workers):
         time.sleep(0)
     with contextlib.suppress(queue.Empty):

@@ -33,6 +33,8 @@ def serve(server: Server) -> None:
                     advance(selector, connections, connection)
                 elif descriptor == listener:
                     accept(selector, connections, server)
+                    if server.paused_until:
+                        selector.unregister(listener)
             if server.resumed():
                 selector.register(listener, READ)
             if server.sweep_is_due():
@@ -40,18 +42,18 @@ def serve(server: Server) -> None:
                 for connection in list(connections.values()):
                     if connection.is_idle(now):
                         close(selector, connections, connection)
+        if not server.paused_until:
+            selector.unregister(listener)
         selector.unregister(stop)
         drain(selector, connections, server)
 
 
 def accept(selector: Selector, connections: Connections, server: Server) -> None:
-    """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
+    """Watch everyone who waits to be accepted, as far as the capacity goes."""
     while (sock := server.accept()) is not None:
         descriptor = sock.fileno()
         connections[descriptor] = Connection(server, sock, server.answer)
         selector.register(descriptor, READ)
-    if server.paused_until:
-        selector.unregister(server.listener.fileno())
 
 
 def advance(selector: Selector, connections: Connections, connection: Connection) -> None:
@@ -73,13 +75,11 @@ def close(selector: Selector, connections: Connections, connection: Connection) 
 def drain(selector: Selector, connections: Connections, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(selector, connections, server)
-    if not server.paused_until:
-        selector.unregister(server.listener.fileno())
-    server.listener.close()
-    while connections:
+    while not server.close_listener() or connections:
         for descriptor, _ in selector.poll(DRAIN_TICK):
             advance(selector, connections, connections[descriptor])
         now = time.monotonic()
         for connection in list(connections.values()):
             if not connection.drain(now):
                 close(selector, connections, connection)
+        accept(selector, connections, server)

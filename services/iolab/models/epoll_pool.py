@@ -45,6 +45,8 @@ def serve(server: Server) -> None:
                     ready.put(watched.pop(descriptor))
                 elif descriptor == listener:
                     accept(selector, watched, server)
+                    if server.paused_until:
+                        selector.unregister(listener)
             if server.resumed():
                 selector.register(listener, select.EPOLLIN)
             if server.sweep_is_due():
@@ -52,6 +54,9 @@ def serve(server: Server) -> None:
                 for connection in list(watched.values()):
                     if connection.is_idle(now):
                         end(connection)
+        if not server.paused_until:
+            selector.unregister(listener)
+        selector.unregister(server.stop)
         drain(selector, watched, ready, server)
         for _ in workers:
             ready.put(None)
@@ -71,13 +76,11 @@ def work(selector: select.epoll, watched: dict[int, Connection], ready: Queue) -
 
 
 def accept(selector: select.epoll, watched: dict[int, Connection], server: Server) -> None:
-    """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
+    """Watch everyone who waits to be accepted, as far as the capacity goes."""
     while (sock := server.accept()) is not None:
         connection = Connection(server, sock, server.answer)
         watched[connection.fileno()] = connection
         selector.register(connection, READ | select.EPOLLONESHOT)
-    if server.paused_until:
-        selector.unregister(server.listener)
 
 
 def end(connection: Connection) -> None:
@@ -89,14 +92,11 @@ def end(connection: Connection) -> None:
 def drain(selector: select.epoll, watched: dict[int, Connection], ready: Queue, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(selector, watched, server)
-    if not server.paused_until:
-        selector.unregister(server.listener)
-    selector.unregister(server.stop)
-    server.listener.close()
-    while server.open_count():
+    while not server.close_listener() or server.open_count():
         for descriptor, _ in selector.poll(DRAIN_TICK):
             ready.put(watched.pop(descriptor))
         now = time.monotonic()
         for connection in list(watched.values()):
             if not connection.drain(now):
                 end(connection)
+        accept(selector, watched, server)

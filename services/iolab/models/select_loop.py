@@ -46,6 +46,8 @@ def serve(server: Server) -> None:
         for descriptor in watched.ready(server.timeout()):
             if descriptor == listener:
                 accept(watched, server)
+                if server.paused_until:
+                    watched.watch(listener, 0)
             elif descriptor != stop:
                 advance(watched, watched.connections[descriptor])
         if server.resumed():
@@ -55,18 +57,17 @@ def serve(server: Server) -> None:
             for connection in list(watched.connections.values()):
                 if connection.is_idle(now):
                     close(watched, connection)
+    watched.watch(listener, 0)
     watched.watch(stop, 0)
     drain(watched, server)
 
 
 def accept(watched: Watched, server: Server) -> None:
-    """Watch everyone who waits to be accepted; if the capacity ran out, leave the listener alone for a while."""
+    """Watch everyone who waits to be accepted, as far as the capacity goes."""
     while (sock := server.accept()) is not None:
         connection = Connection(server, sock, server.answer)
         watched.connections[connection.fileno()] = connection
         watched.watch(connection.fileno(), READ)
-    if server.paused_until:
-        watched.watch(server.listener.fileno(), 0)
 
 
 def advance(watched: Watched, connection: Connection) -> None:
@@ -88,12 +89,11 @@ def close(watched: Watched, connection: Connection) -> None:
 def drain(watched: Watched, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(watched, server)
-    watched.watch(server.listener.fileno(), 0)
-    server.listener.close()
-    while watched.connections:
+    while not server.close_listener() or watched.connections:
         for descriptor in watched.ready(DRAIN_TICK):
             advance(watched, watched.connections[descriptor])
         now = time.monotonic()
         for connection in list(watched.connections.values()):
             if not connection.drain(now):
                 close(watched, connection)
+        accept(watched, server)
