@@ -1,0 +1,155 @@
+"""What every suite is given: servers on the chosen targets, for each model of the registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from iolab.registry import MODELS, Model
+
+from tests.support import compose
+from tests.support.fleet import Fleet, Lab
+from tests.support.process import ProcessTarget
+from tests.support.server import RunningServer, Target
+
+USED = pytest.StashKey[list[RunningServer]]()
+TARGETS = ("process", "compose")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--target",
+        choices=(*TARGETS, "both"),
+        default="both",
+        help="where servers are started: as processes of this machine, in containers, or both",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "models(predicate): only the models for which it is true; see support.models")
+    config.addinivalue_line("markers", "targets(*names): only these targets: the others cannot show it")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for a model runs with each of the registry; one that asks for a target, on each chosen."""
+    if "fleet" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("target")
+        possible = [name for mark in metafunc.definition.iter_markers("targets") for name in mark.args] or TARGETS
+        names = [name for name in TARGETS if name in possible and chosen in (name, "both")]
+        metafunc.parametrize("fleet", names, indirect=True)
+    if "model" in metafunc.fixturenames:
+        predicates = [mark.args[0] for mark in metafunc.definition.iter_markers("models")]
+        models = [model for model in MODELS.values() if all(predicate(model) for predicate in predicates)]
+        metafunc.parametrize("model", models, ids=[model.slug for model in models])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One model after the other, so that its servers can be used again and no busy one runs beside the rest.
+
+    What only the target shows that was not chosen is left out.
+    """
+    slugs = list(MODELS)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        target, model = _parameter(item, "fleet"), _parameter(item, "model")
+        if target is None:
+            return 0, 0
+        return 1 + TARGETS.index(target), slugs.index(model.slug) if isinstance(model, Model) else 0
+
+    elsewhere = [item for item in items if _parameter(item, "fleet") not in (None, *TARGETS)]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = sorted((item for item in items if item not in elsewhere), key=place)
+
+
+def _parameter(item: pytest.Item, name: str) -> Any:
+    return item.callspec.params.get(name) if hasattr(item, "callspec") else None
+
+
+class _Targets:
+    """The targets that were asked for until now."""
+
+    def __init__(self) -> None:
+        self._fleets: dict[str, Fleet] = {}
+        self._no_engine: str | None = None
+        self._asked = False
+
+    def fleet(self, name: str) -> Fleet:
+        if name not in self._fleets:
+            self._fleets[name] = Fleet(self._make(name))
+        return self._fleets[name]
+
+    def _make(self, name: str) -> Target:
+        if name == "process":
+            return ProcessTarget()
+        if not self._asked:
+            self._no_engine = compose.unavailable()
+            self._asked = True
+        if self._no_engine:
+            if os.environ.get("IOLAB_REQUIRE_DOCKER") == "1":
+                pytest.fail(f"IOLAB_REQUIRE_DOCKER=1, but {self._no_engine}")
+            pytest.skip(self._no_engine)
+        return compose.ComposeTarget()
+
+    def close(self) -> None:
+        for fleet in self._fleets.values():
+            fleet.close()
+
+
+@pytest.fixture(scope="session")
+def _targets() -> Iterator[_Targets]:
+    targets = _Targets()
+    yield targets
+    targets.close()
+
+
+@pytest.fixture
+def fleet(request: pytest.FixtureRequest, _targets: _Targets) -> Fleet:
+    """The servers of one target."""
+    return _targets.fleet(request.param)
+
+
+@pytest.fixture
+def compose_target(_targets: _Targets) -> compose.ComposeTarget:
+    """Containers and Compose, for a test that is about them and not about one model's server."""
+    target = _targets.fleet("compose").target
+    assert isinstance(target, compose.ComposeTarget)
+    return target
+
+
+@pytest.fixture
+def lab(fleet: Fleet, model: Model, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Servers of `model`: `lab.start` makes one for this test only, `lab.share` one that others use too."""
+    lab = Lab(fleet, model)
+    request.node.stash[USED] = lab.used
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def server(lab: Lab) -> RunningServer:
+    """A server with usual settings that this test leaves as it was."""
+    return lab.share()
+
+
+@pytest.fixture
+def start(lab: Lab) -> Callable[..., RunningServer]:
+    """Starts a server that only this test uses, and may stop or hurt."""
+    return lab.start
+
+
+@pytest.fixture
+def share(lab: Lab) -> Callable[..., RunningServer]:
+    """Gives a server with these settings, which this test leaves as it was."""
+    return lab.share
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    report = yield
+    if report.failed:
+        for server in item.stash.get(USED, ()):
+            report.sections.append((f"log of {server.model.slug}", server.everything_printed()))
+    return report

@@ -1,0 +1,74 @@
+"""DESIGN §1: above `high_water` nothing more is read from a client that does not read; it stalls nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from iolab_client import payload, peers
+
+from tests.support.server import RunningServer
+from tests.support.waiting import eventually
+
+MEBIBYTE = 1024 * 1024
+# More than the kernel's buffers of one connection hold, so that a server without back-pressure would take it.
+STREAM = payload.make(64 * MEBIBYTE)
+
+Share = Callable[..., RunningServer]
+
+
+def stuck_readers(server: RunningServer, count: int) -> int:
+    """Have clients send without reading until the server takes no more; return the bytes that they sent."""
+    clients = server.connect_many(count, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    return sum(peers.flood(client, STREAM) for client in clients)
+
+
+def owed(server: RunningServer) -> float:
+    """Bytes that were read and that the kernel has not taken back."""
+    return server.metric("received_bytes_total") - server.metric("sent_bytes_total")
+
+
+def test_a_client_that_never_reads_is_owed_high_water_and_one_read_at_most(share: Share) -> None:
+    server = share(high_water=65536, buffer_size=32768)
+    sent = stuck_readers(server, 1)
+
+    assert sent < len(STREAM)
+    assert 0 < owed(server) <= 65536 + 32768
+
+
+def test_a_client_that_never_reads_stalls_nobody(server: RunningServer) -> None:
+    stuck_readers(server, 2)
+
+    stream = payload.make(MEBIBYTE)
+    assert peers.exchange_all(server.connect_many(3), [stream] * 3) == [payload.answer(stream)] * 3
+
+
+def test_eight_clients_that_never_read_cost_bounded_memory(server: RunningServer) -> None:
+    peers.exchange(server.connect(), STREAM[:MEBIBYTE])
+    before = server.metric("process_resident_memory_bytes")
+    sent = stuck_readers(server, 8)
+
+    # What the kernel holds is not the process's own memory; a server without a limit would hold most of the rest.
+    assert server.metric("process_resident_memory_bytes") - before < 12 * MEBIBYTE
+    assert sent < 8 * len(STREAM)
+
+
+def test_a_client_that_begins_to_read_late_gets_everything(server: RunningServer) -> None:
+    stream = STREAM[: 12 * MEBIBYTE]
+
+    answer = peers.slow_reader(server.address, stream, chunk_bytes=65536)
+
+    assert payload.difference(answer, payload.answer(stream)) is None
+
+
+def test_a_client_that_never_reads_costs_no_processor_time(server: RunningServer) -> None:
+    """Only what is watched for room to write may wake the server, and there is none."""
+    stuck_readers(server, 2)
+    if server.model.slug == "busy_poll":
+        return
+    before = server.cpu_seconds()
+    client = server.connect()
+    eventually(lambda: peers.ask(client, b"a") == b"A" or None, "others are answered")
+    for _ in range(10):
+        peers.ask(client, b"a", deadline_seconds=5)
+
+    assert server.cpu_seconds() - before < 0.3

@@ -1,0 +1,85 @@
+"""DESIGN §1: a connection on which no byte moved either way for `idle_seconds` is closed; waiting is not silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from iolab_client import payload, peers
+
+from tests.support.models import pools
+from tests.support.server import RunningServer
+from tests.support.waiting import for_a_while
+
+Share = Callable[..., RunningServer]
+IDLE_SECONDS = 0.6
+
+
+def test_a_silent_client_is_closed_and_one_that_trickles_stays(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS)
+    silent, quiet_after_a_word, trickling = server.connect_many(3)
+    assert peers.ask(quiet_after_a_word, b"one word") == b"ONE WORD"
+    for _ in for_a_while(3 * IDLE_SECONDS, step=IDLE_SECONDS / 6):
+        assert peers.ask(trickling, b"a") == b"A"
+
+    assert peers.read_to_end(silent, deadline_seconds=5) == b""
+    assert peers.read_to_end(quiet_after_a_word, deadline_seconds=5) == b""
+    server.becomes("connections_open", 1)
+    assert server.metric("connections_lost_total") == 0
+
+
+def test_by_default_a_silent_client_stays(server: RunningServer) -> None:
+    silent = server.connect()
+    for _ in for_a_while(0.5):
+        pass
+
+    assert peers.ask(silent, b"still here") == b"STILL HERE"
+
+
+def test_a_client_that_waits_for_a_slow_answer_is_not_idle(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS, work={"wait_ms": int(IDLE_SECONDS * 2500)})
+    client = server.connect()
+
+    assert peers.exchange(client, b"slow") == b"SLOW"
+
+
+def test_a_client_that_goes_on_after_a_slow_answer_is_not_idle(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS, work={"wait_ms": int(IDLE_SECONDS * 2500)})
+    client = server.connect()
+    assert peers.ask(client, b"slow") == b"SLOW"
+
+    # The time that the answer took is the server's: the client's begins now.
+    assert peers.exchange(client, b"again") == b"AGAIN"
+
+
+@pools
+def test_a_client_that_waits_for_a_worker_is_not_idle(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS, workers=1)
+    served, waiting = server.connect_many(2)
+    waiting.sendall(b"patience")
+    for _ in for_a_while(3 * IDLE_SECONDS, step=IDLE_SECONDS / 6):
+        assert peers.ask(served, b"a") == b"A"
+    peers.half_close(served)
+
+    assert peers.read_exactly(waiting, 8) == b"PATIENCE"
+
+
+def test_a_slow_reader_that_still_takes_bytes_is_not_idle(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS)
+    stream = payload.make(32 * 1024 * 1024)
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    taken = peers.flood(client, stream, quiet_seconds=0.1)
+    peers.half_close(client)
+    got = bytearray()
+    for _ in for_a_while(4 * IDLE_SECONDS, step=IDLE_SECONDS / 12):
+        got += peers.read_exactly(client, 8192)
+    got += peers.read_to_end(client)
+
+    assert payload.difference(bytes(got), payload.answer(stream[:taken])) is None
+
+
+def test_a_reader_that_takes_nothing_any_more_is_closed(share: Share) -> None:
+    server = share(idle_seconds=IDLE_SECONDS)
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    peers.flood(client, payload.make(32 * 1024 * 1024), quiet_seconds=0.1)
+
+    server.becomes("connections_open", 0)

@@ -1,0 +1,115 @@
+"""DESIGN §1: a peer's fault ends that peer's connection only, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+
+from iolab_client import payload, peers
+
+from tests.support.clients import vanish
+from tests.support.server import RunningServer
+from tests.support.waiting import eventually
+
+Share = Callable[..., RunningServer]
+
+
+def used(server: RunningServer) -> tuple[int, float]:
+    """Its descriptors and threads."""
+    return len(server.descriptors()), server.metric("process_threads")
+
+
+def test_peers_that_reset_at_every_moment_leave_nobody_behind(server: RunningServer) -> None:
+    peers.exchange(server.connect(), b"warm")
+    server.becomes("connections_open", 0)
+    before = used(server)
+    lost = server.metric("connections_lost_total")
+
+    for sent in (b"", b"a", payload.make(300_000)):
+        for _ in range(5):
+            client = peers.connect(server.address, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+            # The server may be gone from it before all is sent: then that much is sent.
+            peers.flood(client, sent, quiet_seconds=0.05)
+            peers.reset(client)
+    server.becomes("connections_open", 0)
+
+    assert server.metric("connections_lost_total") - lost == 15
+    eventually(lambda: used(server) == before, f"descriptors and threads are {before} again")
+
+
+def test_a_peer_that_closes_while_answers_are_on_their_way_is_forgotten(server: RunningServer) -> None:
+    client = peers.connect(server.address)
+    client.sendall(payload.make(200_000))
+    # Unread answers: this close sends RST.
+    client.close()
+
+    server.becomes("connections_open", 0)
+
+
+def test_the_others_go_on_while_one_resets(server: RunningServer) -> None:
+    others = server.connect_many(3)
+    for other in others:
+        peers.ask(other, b"before")
+    for _ in range(3):
+        client = peers.connect(server.address)
+        client.sendall(b"then reset")
+        peers.reset(client)
+
+        assert [peers.ask(other, b"still here") for other in others] == [b"STILL HERE"] * 3
+
+
+def test_a_client_that_leaves_before_it_was_accepted_does_no_harm(start: Share) -> None:
+    server = start()
+    server.suspend()
+    for _ in range(3):
+        peers.reset(peers.connect(server.address))
+        peers.connect(server.address).close()
+    server.resume()
+
+    assert peers.exchange(server.connect(), b"next") == b"NEXT"
+    server.becomes("connections_open", 0)
+
+
+def test_a_peer_that_vanished_is_found_out(share: Share) -> None:
+    """One is silent, so that only keepalive probes tell; one is owed answers that nobody acknowledges."""
+    server = share(keepalive_seconds=1)
+    silent, owed = server.connect_many(2)
+    for client in (silent, owed):
+        assert peers.ask(client, b"here") == b"HERE"
+        vanish(client)
+    peers.flood(owed, payload.make(100_000), quiet_seconds=0.1)
+    stays = server.connect()
+    assert peers.ask(stays, b"here") == b"HERE"
+    lost = server.metric("connections_lost_total")
+
+    server.becomes("connections_open", 1)
+    assert server.metric("connections_lost_total") - lost == 2
+    assert peers.ask(stays, b"still here") == b"STILL HERE"
+
+
+def test_accepted_connections_are_probed_after_keepalive_seconds(share: Share) -> None:
+    server = share(keepalive_seconds=40)
+    client = server.connect()
+    assert peers.ask(client, b"a") == b"A"
+
+    # The timer column of proc(5)'s /proc/net/tcp: 02 is keepalive; then hundredths of a second until it fires.
+    rows = [line.split() for line in server.beside("cat", "/proc/net/tcp").splitlines()[1:]]
+    port = f":{client.getsockname()[1]:04X}"
+    (row,) = [row for row in rows if row[2].endswith(port) and row[1].endswith(f":{server.address[1]:04X}")]
+    timer, _, hundredths = row[5].partition(":")
+    assert timer == "02"
+    assert 3000 < int(hundredths, 16) <= 4000
+
+
+def test_a_client_that_sends_urgent_data_is_served(server: RunningServer) -> None:
+    client = server.connect()
+    client.sendall(b"before")
+    client.send(b"!", socket.MSG_OOB)
+    client.sendall(b"after")
+    peers.half_close(client)
+
+    # Urgent data is out of band: only the rest is the stream.
+    assert peers.read_to_end(client) == b"BEFOREAFTER"
+    with contextlib.suppress(OSError):
+        assert peers.exchange(server.connect(), b"others") == b"OTHERS"

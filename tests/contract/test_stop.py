@@ -1,0 +1,262 @@
+"""DESIGN §1, the stop: everyone is served until quiet, gets every byte and then the end, and only then the process goes.
+
+In a container the network dies with the process: there a server in a hurry loses bytes that a plain process would not.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+from iolab_client import payload, peers
+
+from tests.support.fleet import Lab
+from tests.support.models import pools
+from tests.support.process import ProcessTarget
+from tests.support.server import RunningServer
+from tests.support.waiting import eventually, for_a_while
+
+Start = Callable[..., RunningServer]
+
+MEBIBYTE = 1024 * 1024
+FIN_SENT = {"04", "05", "0B"}  # FIN-WAIT-1, FIN-WAIT-2, CLOSING
+
+
+def stop(server: RunningServer) -> None:
+    """Tell it to stop, and wait until it has begun to."""
+    server.stop()
+    server.event("draining")
+
+
+def stuck_reader(server: RunningServer, stream: bytes) -> tuple[socket.socket, int]:
+    """A client that sent until nothing more was taken, and has read nothing; and how much it sent."""
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    return client, peers.flood(client, stream)
+
+
+def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
+    server = start()
+    stop(server)
+
+    assert server.wait() == 0
+    assert [event["event"] for event in server.events] == ["listening", "draining", "stopped"]
+
+
+def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
+    server = start()
+    clients = server.connect_many(3)
+    assert peers.ask(clients[0], b"one word") == b"ONE WORD"
+    server.becomes("connections_open", 3)
+    stop(server)
+
+    assert [peers.read_to_end(client) for client in clients] == [b""] * 3
+    assert server.wait() == 0
+    totals = server.event("stopped")["totals"]
+    assert (totals["accepted"], totals["answers"], totals["lost"], totals["unserved"]) == (3, 1, 0, 0)
+
+
+def test_sigint_is_the_same_as_sigterm(start: Start) -> None:
+    server = start()
+    client = server.connect()
+    assert peers.ask(client, b"here") == b"HERE"
+    server.stop(signal.SIGINT)
+
+    assert peers.read_to_end(client) == b""
+    assert server.wait() == 0
+
+
+def test_clients_in_the_accept_queue_are_accepted_and_answered(start: Start) -> None:
+    server = start()
+    server.suspend()
+    clients = server.connect_many(3)
+    for client in clients:
+        client.sendall(b"queued")
+    server.stop()
+    eventually(lambda: server.is_told(signal.SIGTERM), "the signal has reached the server")
+    server.resume()
+
+    assert [peers.read_to_end(client) for client in clients] == [b"QUEUED"] * 3
+    assert server.wait() == 0
+
+
+def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
+    server = start(drain_quiet_seconds=1)
+    stream = payload.make(24 * MEBIBYTE)
+    begun, rest = stream[:MEBIBYTE], stream[MEBIBYTE:]
+    client = server.connect()
+    assert peers.ask(client, begun) == payload.answer(begun)
+    stop(server)
+
+    assert payload.difference(peers.exchange(client, rest), payload.answer(rest)) is None
+    assert server.wait() == 0
+
+
+def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
+    server = start(high_water=MEBIBYTE)
+    stream = payload.make(64 * MEBIBYTE)
+    client, sent = stuck_reader(server, stream)
+    owed = server.metric("received_bytes_total") - server.metric("sent_bytes_total")
+    # A thread that blocks in send(2) owes one read only; the rest of the 1 MiB is in the kernel.
+    assert sent >= MEBIBYTE
+    assert owed > 0
+    stop(server)
+    for _ in for_a_while(0.6):
+        assert server.exit_code() is None
+
+    assert payload.difference(peers.read_to_end(client), payload.answer(stream[:sent])) is None
+    assert server.wait() == 0
+
+
+def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(start: Start) -> None:
+    """The server is done with this client before the stop: it has closed the connection, and the kernel still sends."""
+    server = start()
+    stream = payload.make(40_000)
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    client.sendall(stream)
+    peers.half_close(client)
+    server.becomes("connections_open", 0)
+    stop(server)
+    for _ in for_a_while(0.6):
+        assert server.exit_code() is None
+
+    assert payload.difference(peers.read_to_end(client), payload.answer(stream)) is None
+    assert server.wait() == 0
+
+
+def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
+    server = start()
+    stream = payload.make(64 * MEBIBYTE)
+    client, sent = stuck_reader(server, stream)
+    peers.half_close(client)
+    stop(server)
+
+    assert payload.difference(peers.read_to_end(client), payload.answer(stream[:sent])) is None
+    assert server.wait() == 0
+
+
+def test_a_client_that_sends_within_the_quiet_time_is_answered(start: Start) -> None:
+    server = start(drain_quiet_seconds=1)
+    client = server.connect()
+    stop(server)
+
+    for _ in for_a_while(1.5, step=0.25):
+        assert peers.ask(client, b"one more") == b"ONE MORE"
+    assert peers.read_to_end(client) == b""
+    assert server.wait() == 0
+
+
+def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start: Start) -> None:
+    server = start(drain_quiet_seconds=4)
+    client = server.connect()
+    assert peers.ask(client, b"here") == b"HERE"
+    stop(server)
+
+    assert peers.exchange(client, b"last") == b"LAST"
+    assert server.wait() == 0
+    assert server.event("stopped")["seconds"] < 4
+
+
+def test_what_comes_after_the_end_does_not_destroy_answers(start: Start) -> None:
+    server = start()
+    stream = payload.make(40_000)
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    client.sendall(stream)
+    port = client.getsockname()[1]
+    stop(server)
+    eventually(lambda: FIN_SENT.intersection(server.tcp_states(port)), "the server has sent its FIN")
+    for _ in range(20):
+        client.sendall(b"too late" * 100)
+
+    assert payload.difference(peers.read_to_end(client), payload.answer(stream)) is None
+    assert server.wait() == 0
+
+
+def test_an_answer_that_is_being_made_arrives(start: Start) -> None:
+    server = start(work={"wait_ms": 700})
+    clients = server.connect_many(2)
+    for client in clients:
+        client.sendall(b"slow")
+    eventually(lambda: server.metric("received_bytes_total") > 0, "the server has begun with an answer")
+    stop(server)
+
+    assert [peers.read_to_end(client) for client in clients] == [b"SLOW"] * 2
+    assert server.wait() == 0
+
+
+@pools
+def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(start: Start) -> None:
+    server = start(workers=1)
+    served = server.connect()
+    assert peers.ask(served, b"here") == b"HERE"
+    unserved = server.connect_many(3)
+    server.becomes("connections_waiting", 3)
+    stop(server)
+
+    assert [peers.read_to_end(client) for client in unserved] == [b""] * 3
+    assert peers.read_to_end(served) == b""
+    assert server.wait() == 0
+    assert server.event("stopped")["totals"]["unserved"] == 3
+
+
+def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_exit_is_1(start: Start) -> None:
+    server = start(drain_seconds=1)
+    for _ in range(2):
+        stuck_reader(server, payload.make(16 * MEBIBYTE))
+    stop(server)
+
+    assert server.wait() == 1
+    cut = server.event("cut")
+    assert (cut["reason"], cut["connections"]) == ("deadline", 2)
+    assert server.events_called("stopped") == []
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start, second: signal.Signals) -> None:
+    server = start(drain_seconds=9)
+    stuck_reader(server, payload.make(16 * MEBIBYTE))
+    stop(server)
+    server.stop(second)
+
+    assert server.wait() == 1
+    cut = server.event("cut")
+    assert (cut["reason"], cut["connections"]) == ("second signal", 1)
+
+
+def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Start) -> None:
+    server = start()
+    assert server.page("/healthz")[0] == 200
+    client, _ = stuck_reader(server, payload.make(16 * MEBIBYTE))
+    stop(server)
+
+    def refused() -> bool:
+        try:
+            peers.connect(server.address).close()
+        except ConnectionError:
+            return True
+        return False
+
+    eventually(refused, "new clients are refused")
+    assert server.page("/healthz")[0] == 503
+    peers.half_close(client)
+    peers.read_to_end(client)
+    assert server.wait() == 0
+
+
+@pytest.mark.targets("process")
+def test_the_port_can_be_bound_again_immediately(lab: Lab) -> None:
+    server = lab.start()
+    client = server.connect()
+    assert peers.ask(client, b"here") == b"HERE"
+    stop(server)
+    # The server's FIN came first: its side of this connection stays in TIME-WAIT.
+    assert peers.read_to_end(client) == b""
+    client.close()
+    assert server.wait() == 0
+
+    target = lab.target
+    assert isinstance(target, ProcessTarget)
+    again = lab.adopt(target.start(lab.model, {}, port=server.address[1]))
+    assert again.address == server.address
+    assert peers.exchange(again.connect(), b"again") == b"AGAIN"

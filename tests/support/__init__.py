@@ -1,0 +1,1 @@
+"""Servers to test, on two targets, and what the tests share."""

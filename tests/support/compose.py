@@ -1,0 +1,201 @@
+"""The target `compose`: servers in containers of the real compose services, with their whole hardening.
+
+They belong to a Compose project of their own, publish no port and read a config folder of their own, so that the
+tests run beside the user's containers. The tests reach them over the Docker network.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+import yaml
+from docker.models.containers import Container
+from iolab.registry import Model
+
+from tests.support.server import RunningServer, Settings, Target
+from tests.support.waiting import DEADLINE_SECONDS, eventually
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def unavailable() -> str | None:
+    """Why there is no engine to test with; None if there is one."""
+    if os.environ.get("IOLAB_NO_DOCKER"):
+        return "IOLAB_NO_DOCKER is set"
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        return f"no Docker engine: {error}"
+    client.close()
+    return None
+
+
+class InContainer(RunningServer):
+    """A server in a container."""
+
+    def __init__(self, model: Model, settings: Settings, container: Container) -> None:
+        super().__init__(model, settings)
+        self.container = container
+        self._stopper: threading.Thread | None = None
+        self._address = ""
+
+    @property
+    def host(self) -> str:
+        if not self._address:
+            self._address = eventually(self._look_for_address, "the container has an address")
+        return self._address
+
+    def _look_for_address(self) -> str:
+        self.container.reload()
+        networks = self.container.attrs["NetworkSettings"]["Networks"]
+        return next((network["IPAddress"] for network in networks.values()), "")
+
+    def output(self) -> str:
+        return self.container.logs(stdout=True, stderr=False).decode()
+
+    def errors(self) -> str:
+        return self.container.logs(stdout=False, stderr=True).decode()
+
+    def beside(self, *command: str) -> str:
+        result = self.container.exec_run(list(command), demux=True)
+        stdout, stderr = result.output
+        if result.exit_code != 0:
+            raise AssertionError(f"{shlex.join(command)} in the container: exit {result.exit_code}: {stderr}")
+        return (stdout or b"").decode()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """The first SIGTERM is `docker stop`, with the grace period of the compose file."""
+        if number is signal.SIGTERM and self._stopper is None:
+            self._stopper = threading.Thread(target=_docker_stop, args=(self.container.id,), daemon=True)
+            self._stopper.start()
+        else:
+            self.container.kill(signal=number.name)
+
+    def limit_threads(self, count: int) -> None:
+        """Let the container have that many threads, init included. The SDK has no such option."""
+        assert self.container.id
+        command = ["docker", "update", "--pids-limit", str(count), self.container.id]
+        subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE_SECONDS)
+
+    def exit_code(self) -> int | None:
+        self.container.reload()
+        state = self.container.attrs["State"]
+        return None if state["Status"] in ("created", "running", "paused") else int(state["ExitCode"])
+
+    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
+        try:
+            code = int(self.container.wait(timeout=seconds)["StatusCode"])
+        except requests.exceptions.RequestException as error:
+            raise TimeoutError(f"the container did not end within {seconds:g} s") from error
+        if self._stopper:
+            self._stopper.join(DEADLINE_SECONDS)
+        return code
+
+    def remove(self) -> None:
+        self.container.remove(force=True)
+        if self._stopper:
+            self._stopper.join(DEADLINE_SECONDS)
+
+
+def _docker_stop(container_id: str) -> None:
+    # A connection of its own: the call lasts as long as the stop.
+    client = docker.from_env(timeout=120)
+    try:
+        client.api.stop(container_id)
+    except docker.errors.NotFound:
+        pass  # A test that failed has removed it.
+    finally:
+        client.close()
+
+
+class ComposeTarget(Target):
+    """Starts containers of one Compose project, and removes it."""
+
+    name = "compose"
+
+    def __init__(self) -> None:
+        self.project = f"iolab-test-{secrets.token_hex(4)}"
+        self.client = docker.from_env(timeout=60)
+        self._folder = tempfile.TemporaryDirectory(prefix="iolab-test-")
+        # Not the user's .env: his ports and limits are his.
+        self._dotenv = Path(self._folder.name, ".env")
+        self._dotenv.touch()
+        Path(self._folder.name).chmod(0o755)
+
+    def start(
+        self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None
+    ) -> InContainer:
+        """Start a container. `variables` are those of the compose file, such as PIDS_LIMIT."""
+        values = {"port": model.port, **settings}
+        configs = self.configs({model.slug: values})
+        chosen = {
+            "IOLAB_CONFIGS": str(configs),
+            f"{model.environment_prefix}_PORT": str(values["port"]),
+            # A health check is a client too: it would be counted, and take a worker.
+            "HEALTH_INTERVAL": "1h",
+            **(variables or {}),
+        }
+        printed = self.compose("run", "--detach", "--no-deps", "--no-TTY", model.service, variables=chosen)
+        container = self.client.containers.get(printed.split()[-1])
+        return InContainer(model, settings, container)
+
+    def configs(self, models: Mapping[str, Settings]) -> Path:
+        """A config folder that a container may be given, with these models' settings in it."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        folder.chmod(0o755)
+        (folder / "models").mkdir()
+        (folder / "defaults.yaml").write_text("{}\n")
+        for slug, settings in models.items():
+            (folder / "models" / f"{slug}.yaml").write_text(yaml.safe_dump(dict(settings)))
+        return folder
+
+    def compose(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
+        """Run Docker Compose on the real compose file, in this project; return what it printed on stdout."""
+        words = shlex.split(os.environ.get("IOLAB_COMPOSE", "docker compose"))
+        command = [*words, "--project-directory", str(CHECKOUT), "--env-file", str(self._dotenv)]
+        command += ["--project-name", self.project, *arguments]
+        result = subprocess.run(
+            command, env=compose_environment(variables or {}), capture_output=True, text=True, timeout=120, check=False
+        )
+        if result.returncode != 0:
+            raise AssertionError(f"{shlex.join(command)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+        return result.stdout
+
+    def leftovers(self) -> dict[str, list[Any]]:
+        """The containers and networks of this project."""
+        mine = {"label": f"com.docker.compose.project={self.project}"}
+        return {
+            "containers": self.client.containers.list(all=True, filters=mine),
+            "networks": self.client.networks.list(filters=mine),
+        }
+
+    def close(self) -> None:
+        try:
+            left = self.leftovers()
+            for container in left["containers"]:
+                container.remove(force=True, v=True)
+            for network in left["networks"]:
+                network.remove()
+        finally:
+            self.client.close()
+            self._folder.cleanup()
+
+
+def compose_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """What Compose itself needs out of this process's environment, and nothing that the compose file would read."""
+    kept = ("PATH", "HOME", "USER", "LANG", "XDG_RUNTIME_DIR", "BASE_IMAGE")
+    return {
+        key: value for key, value in os.environ.items() if key in kept or key.startswith(("DOCKER_", "COMPOSE_"))
+    } | dict(variables)

@@ -1,0 +1,248 @@
+"""A running server as the tests see it, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.error
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from iolab.registry import Model
+from iolab_client import peers
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.waiting import DEADLINE_SECONDS, eventually
+
+Settings = Mapping[str, Any]
+
+
+class NotStarted(Exception):
+    """The server ended before it listened. The message is what it printed."""
+
+
+class RunningServer(ABC):
+    """One server. What differs between a process and a container is below, under "the target's part"."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self.model = model
+        self.settings = settings
+        self._clients: list[socket.socket] = []
+
+    # Where it is
+
+    @property
+    @abstractmethod
+    def host(self) -> str:
+        """The address at which this machine reaches it."""
+
+    @property
+    def address(self) -> peers.Address:
+        """Where it serves."""
+        return self.host, int(self.listening["port"])
+
+    @property
+    def admin_address(self) -> peers.Address:
+        """Where it is looked at."""
+        return self.host, int(self.listening["admin_port"])
+
+    @property
+    def pid(self) -> int:
+        """Its process as itself sees it: in a container that is not the host's number. `beside` sees the same."""
+        return int(self.listening["pid"])
+
+    # Clients: they are closed before the server is looked at or ended
+
+    def connect(self, **options: Any) -> socket.socket:
+        """A client, closed at the end of the test at the latest. Options as peers.connect has them."""
+        return self.adopt_client(peers.connect(self.address, **options))
+
+    def adopt_client(self, client: socket.socket) -> socket.socket:
+        """Have a client that the test made by itself closed with the others."""
+        self._clients.append(client)
+        return client
+
+    def connect_many(self, count: int, **options: Any) -> list[socket.socket]:
+        """`count` clients."""
+        return [self.connect(**options) for _ in range(count)]
+
+    def close_clients(self) -> None:
+        """Close every client that is still open."""
+        while self._clients:
+            self._clients.pop().close()
+
+    # Its log
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log, line by line."""
+        return [json.loads(line) for line in self.output().splitlines() if line]
+
+    def events_called(self, name: str) -> list[dict[str, Any]]:
+        """The log's lines about one kind of event."""
+        return [event for event in self.events if event["event"] == name]
+
+    def event(self, name: str, *, seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
+        """Wait for the first line about that event."""
+        return eventually(lambda: self.events_called(name), f"the log says {name!r}", seconds=seconds)[0]
+
+    @property
+    def listening(self) -> dict[str, Any]:
+        """The line that tells where it listens and what limits hold. NotStarted when it ended before."""
+        if self._listening is None:
+
+            def look() -> list[dict[str, Any]]:
+                ended = self.exit_code() is not None
+                lines = self.events_called("listening")
+                if ended and not lines:
+                    raise NotStarted(self.everything_printed())
+                return lines
+
+            self._listening = eventually(look, f"{self.model.slug} listens")[0]
+        return self._listening
+
+    _listening: dict[str, Any] | None = None
+
+    def everything_printed(self) -> str:
+        """For a failed test's report."""
+        return f"{self.output()}{self.errors()}"
+
+    # Its admin port
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and body of an admin page."""
+        host, port = self.admin_address
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=DEADLINE_SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """One metric, by its name without `iolab_`; with labels where one name has several."""
+        wanted = {"model": self.model.slug, **labels}
+        for family in text_string_to_metric_families(self.page("/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == f"iolab_{name}" and wanted.items() <= sample.labels.items():
+                    return float(sample.value)
+        raise AssertionError(f"/metrics has no iolab_{name} with {wanted}")
+
+    def becomes(self, name: str, value: float, *, seconds: float = DEADLINE_SECONDS) -> None:
+        """Wait until a metric has that value."""
+        eventually(
+            lambda: (seen := self.metric(name)) == value or _Not(seen), f"{name} becomes {value:g}", seconds=seconds
+        )
+
+    def threads(self) -> list[dict[str, Any]]:
+        """/threads: every thread of the server and its children."""
+        processes = json.loads(self.page("/threads")[1])["processes"]
+        return [thread for process in processes for thread in process["threads"]]
+
+    # Its process, by the commands that `beside` runs
+
+    def group(self) -> list[list[str]]:
+        """The server's processes: /proc/PID/stat of each from the field after the name on, its pid in front.
+
+        A server with children has them in its process group.
+        """
+        stats = []
+        for line in self.beside("sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true").splitlines():
+            head, _, tail = line.rpartition(")")
+            stats.append([head.split()[0], *tail.split()])
+        own = next(stat[3] for stat in stats if stat[0] == str(self.pid))
+        return [stat for stat in stats if stat[3] == own]
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has taken, its children's included; no descriptor of the server is needed to ask."""
+        return sum(int(ticks) for stat in self.group() for ticks in stat[12:16]) / 100
+
+    def descriptors(self) -> list[int]:
+        """The numbers of its open descriptors."""
+        return sorted(int(number) for number in self.beside("ls", f"/proc/{self.pid}/fd").split())
+
+    def limit_descriptors(self, soft: int) -> None:
+        """Have the kernel give it descriptors below that number only; those it has stay."""
+        for stat in self.group():
+            self.beside("prlimit", "--pid", stat[0], f"--nofile={soft}:")
+
+    def tcp_states(self, port: int) -> list[str]:
+        """The states of its connections with a client's port, as linux/tcp_states.h numbers them: 01 is established."""
+        rows = [line.split() for line in self.beside("cat", "/proc/net/tcp").splitlines()[1:]]
+        own = f":{self.address[1]:04X}"
+        return [row[3] for row in rows if row[1].endswith(own) and row[2].endswith(f":{port:04X}")]
+
+    def is_told(self, number: signal.Signals) -> bool:
+        """Whether a signal has reached it that it has not taken yet, because it is suspended."""
+        status = self.beside("cat", f"/proc/{self.pid}/status")
+        pending = next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:"))
+        return bool(int(pending, 16) >> (number - 1) & 1)
+
+    def suspend(self) -> None:
+        """Let it not run until `resume`, and wait until it does not."""
+        self.beside("kill", "-STOP", str(self.pid))
+        eventually(lambda: all(stat[1] == "T" for stat in self.group()), "the server is suspended")
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self.beside("kill", "-CONT", str(self.pid))
+
+    # The target's part
+
+    @abstractmethod
+    def output(self) -> str:
+        """What it printed on stdout until now: its log."""
+
+    @abstractmethod
+    def errors(self) -> str:
+        """What it printed on stderr until now."""
+
+    @abstractmethod
+    def beside(self, *command: str) -> str:
+        """Run a command where the server runs: its user, its processes, its network. Returns its output."""
+
+    @abstractmethod
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Tell it to stop, the way that the target's user would; returns at once."""
+
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    @abstractmethod
+    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
+        """Wait for its end; return its exit code."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """End it at once, and leave nothing of it."""
+
+
+class _Not:
+    """A false value that is shown when a deadline passed."""
+
+    def __init__(self, seen: float) -> None:
+        self._seen = seen
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return f"{self._seen:g}"
+
+
+class Target(ABC):
+    """Where servers are started."""
+
+    name: str
+
+    @abstractmethod
+    def start(self, model: Model, settings: Settings) -> RunningServer:
+        """Start a server; `RunningServer.listening` waits until it is there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave nothing behind."""
