@@ -109,11 +109,11 @@ setup_venv() {
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 setup_configs() { # checks the YAML files; afterwards .env publishes the ports they name
-    local configs file slug unreadable
+    local configs file slug unreadable complaint code
     IOLAB_CONFIGS=${IOLAB_CONFIGS:-$(dotenv_get IOLAB_CONFIGS)}
     configs=${IOLAB_CONFIGS:-configs}
     export IOLAB_CONFIGS=$configs
-    "$venv/bin/iolab" check-config >/dev/null || exit $?
+    complaint=$("$venv/bin/iolab" check-config 2>&1) || { code=$?; grep -v ', good$' <<<"$complaint" >&2; exit "$code"; }
     [ "$1" = docker ] || return 0
     unreadable=$(find -L "$configs" \( -type d ! -perm -005 -o -type f ! -perm -004 \) -print -quit)
     [ -z "$unreadable" ] ||
