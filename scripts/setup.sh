@@ -274,4 +274,6 @@ build_images() {
     # Compose complains of a missing buildx, which nothing here needs.
     "${compose[@]}" --profile '*' build --quiet 2> >(grep -v "buildx isn't installed" >&2) ||
         fail "an image was not built" "see the message above; if it was the network, BASE_IMAGE may name an image that has your proxy and certificates"
+    # A new build takes the name from the image before it; nameless ones that no container uses only fill the disk.
+    docker image prune --force --filter label=org.opencontainers.image.title=iolab >/dev/null || true
 }
