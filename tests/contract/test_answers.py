@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from iolab_client import payload, peers
 
+from tests.support.clients import flood_all
 from tests.support.server import RunningServer
 
 MEBIBYTE = 1024 * 1024
@@ -81,7 +82,7 @@ def test_a_client_that_half_closes_while_much_is_owed_gets_all_of_it_however_lat
 ) -> None:
     stream = payload.make(64 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
-    taken = peers.flood(client, stream)
+    taken = flood_all([client], stream)
     peers.half_close(client)
     # The FIN has arrived behind what the server does not read yet: it still owes everything to this client.
     assert server.metric("connections_open") == 1

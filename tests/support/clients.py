@@ -1,11 +1,16 @@
-"""What a client can do to a server beyond iolab_client.peers: vanish."""
+"""What clients can do to a server beyond iolab_client.peers."""
 
 from __future__ import annotations
 
 import ctypes
+import selectors
 import socket
 import struct
+from collections.abc import Sequence
 
+# Nobody could send for that long: the server has stopped reading.
+QUIET_SECONDS = 0.3
+PIECE_BYTES = 65536
 # asm-generic/socket.h
 SO_ATTACH_FILTER = 26
 
@@ -18,3 +23,20 @@ def vanish(client: socket.socket) -> None:
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     program = struct.pack("HxxxxxxP", 1, ctypes.addressof(instruction))
     client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def flood_all(clients: Sequence[socket.socket], data: bytes) -> int:
+    """Have all send `data` at the same time and read nothing, until none can send any more. Returns the bytes taken."""
+    sent = dict.fromkeys(clients, 0)
+    view = memoryview(data)
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_WRITE)
+        while selector.get_map() and (ready := selector.select(QUIET_SECONDS)):
+            for key, _ in ready:
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                sent[client] += client.send(view[sent[client] : sent[client] + PIECE_BYTES])
+                if sent[client] == len(data):
+                    selector.unregister(client)
+    return sum(sent.values())

@@ -8,18 +8,17 @@ from pytest import MarkDecorator, mark
 
 def only(*slugs: str) -> MarkDecorator:
     """The test is about these models."""
-    return mark.models(lambda model: model.slug in slugs)
+    return mark.models.with_args(lambda model: model.slug in slugs)
 
 
 def but(*slugs: str) -> MarkDecorator:
     """The test is about every model but these."""
-    return mark.models(lambda model: model.slug not in slugs)
+    return mark.models.with_args(lambda model: model.slug not in slugs)
 
 
 # A client waits until one of `workers` is free to begin with it.
-pools = mark.models(lambda model: model.pool)
+pools = mark.models.with_args(lambda model: model.pool)
 
 
-def waits(model: Model) -> bool:
-    """Whether the model takes no processor time while nothing happens: that busy_poll does is its exhibit."""
-    return model.slug != "busy_poll"
+# Nothing costs processor time while nothing happens: that it does in busy_poll is its exhibit.
+waiting = but("busy_poll")

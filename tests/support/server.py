@@ -169,12 +169,6 @@ class RunningServer(ABC):
         for stat in self.group():
             self.beside("prlimit", "--pid", stat[0], f"--nofile={soft}:")
 
-    def tcp_states(self, port: int) -> list[str]:
-        """The states of its connections with a client's port, as linux/tcp_states.h numbers them: 01 is established."""
-        rows = [line.split() for line in self.beside("cat", "/proc/net/tcp").splitlines()[1:]]
-        own = f":{self.address[1]:04X}"
-        return [row[3] for row in rows if row[1].endswith(own) and row[2].endswith(f":{port:04X}")]
-
     def is_told(self, number: signal.Signals) -> bool:
         """Whether a signal has reached it that it has not taken yet, because it is suspended."""
         status = self.beside("cat", f"/proc/{self.pid}/status")
