@@ -30,7 +30,9 @@ def fetch(target: Target, page: str, *, deadline_seconds: float = DEADLINE_SECON
         response = connection.getresponse()
         text = response.read().decode()
     except (OSError, HTTPException, UnicodeDecodeError) as error:
-        raise Unreachable(f"{target.name}: its admin port {show(target.admin)} fails: {error}") from None
+        raise Unreachable(
+            f"{target.name}: its admin port {show(target.admin)} fails: {' '.join(str(error).split())}"
+        ) from None
     finally:
         connection.close()
     if response.status != 200:

@@ -26,12 +26,15 @@ from iolab_client.targets import Target, configured
 
 KIB = 1024
 STREAM_BYTES = 4096 * KIB
-# More than the kernel keeps for a reader with a small window, and than high_water by default.
-LATE_BYTES = 1024 * KIB
+UNREAD_BYTES = 1024 * KIB
+# What a late reader reads at once.
+CHUNK_BYTES = 4 * KIB
 # Little is on the way unseen, yet a full window is not probed in steps of 0.2 s, as with the smallest buffer.
 SEND_BUFFER_BYTES = 64 * KIB
 # Answers that a stream is made of at least, so that a small buffer_size does not make it endless.
 ANSWERS = 512
+# Reads after which filling the kernel's buffers takes too long.
+MOST_ANSWERS = 16384
 POOL_AT_ONCE = 3
 AT_ONCE = 64
 # An idle_seconds above this is believed, and a max_connections too: trying would take too long, or too much.
@@ -80,6 +83,11 @@ class Subject:
         return self.settings.work.wait_ms / 1e3 + self.settings.work.cpu_us / 1e6
 
     @property
+    def held_bytes(self) -> int:
+        """The most that server and kernel may hold for a client that reads nothing."""
+        return self.settings.high_water + self.settings.buffer_size + kernel_bytes()
+
+    @property
     def quiet_seconds(self) -> float:
         """When nothing moved for so long, the server has stopped, and is not only slow."""
         return peers.QUIET_SECONDS + 4 * self.answer_seconds
@@ -119,13 +127,13 @@ class Subject:
             got = peers.exchange(peer, data, deadline_seconds=self.deadline(self.answers(len(data))))
         self.compare(got, data, whose)
 
-    def flood(self, peer: socket, size: int, *, quiet_seconds: float | None = None) -> int:
-        """The bytes taken of `size` while nothing is read. Raises TimeoutError where that has no end."""
+    def flood(self, peer: socket, data: bytes, *, quiet_seconds: float | None = None) -> int:
+        """The bytes taken of `data` while nothing is read. Raises TimeoutError where that has no end."""
         return peers.flood(
             peer,
-            bytes(size),
+            data,
             quiet_seconds=quiet_seconds or self.quiet_seconds,
-            deadline_seconds=self.deadline(self.answers(size)),
+            deadline_seconds=self.deadline(self.answers(len(data))),
         )
 
     def compare(self, got: bytes, sent: bytes, whose: str) -> None:
@@ -220,25 +228,26 @@ def half_close(subject: Subject) -> None:
 
 
 def late_reader(subject: Subject) -> None:
-    """A client that sends much, half-closes and reads late and slowly still gets every byte."""
+    """A client that half-closes when nothing more is taken, and reads only then, in small pieces, gets every byte."""
     subject.require_patience()
-    data = payload.make(subject.size(LATE_BYTES), seed=2)
-    got = peers.slow_reader(
-        subject.target.address,
-        data,
-        quiet_seconds=subject.quiet_seconds,
-        deadline_seconds=subject.deadline(subject.answers(len(data))),
-    )
-    subject.compare(got, data, "the late reader")
+    data = payload.make(subject.size(subject.held_bytes), seed=2)
+    deadline_seconds = subject.deadline(subject.answers(len(data)))
+    with subject.connect(small_buffers=True) as peer:
+        taken = subject.flood(peer, data)
+        peers.half_close(peer)
+        got = peers.read_to_end(peer, chunk_bytes=CHUNK_BYTES, deadline_seconds=deadline_seconds)
+    subject.compare(got, data[:taken], "the late reader")
 
 
 def back_pressure(subject: Subject) -> None:
     """From a client that never reads, the server takes high_water, a read and what the kernel holds; no more."""
     subject.require_patience()
-    bound = subject.settings.high_water + subject.settings.buffer_size + kernel_bytes()
+    bound = subject.held_bytes
+    if bound > MOST_ANSWERS * subject.settings.buffer_size:
+        raise Unseen(f"with a buffer_size of {subject.settings.buffer_size} it takes too long to fill the kernel")
     with subject.connect(small_buffers=True) as peer:
         try:
-            taken = subject.flood(peer, bound + 1)
+            taken = subject.flood(peer, bytes(bound + 1))
         except TimeoutError as error:
             raise Unseen(str(error)) from None
     if taken > bound:
@@ -251,7 +260,7 @@ def never_reads(subject: Subject) -> None:
     with subject.connect() as earlier, subject.connect(small_buffers=True) as stuck:
         subject.ask(earlier, b"before", "a client that was there before")
         with contextlib.suppress(TimeoutError):
-            subject.flood(stuck, 2 * subject.settings.high_water + kernel_bytes())
+            subject.flood(stuck, bytes(subject.size(subject.held_bytes)))
         subject.ask(earlier, b"beside", "a client that was there before")
         subject.exchange(b"later", "a client that came after")
 
@@ -271,11 +280,13 @@ def silent_clients(subject: Subject) -> None:
 
 
 def many_clients(subject: Subject) -> None:
-    """Clients at the same time, each with a stream of its own, get their own bytes back."""
+    """Clients at the same time are all answered while all are there, each with its own bytes."""
     count = subject.at_once
     data = [payload.make(subject.size(64 * KIB), seed=seed) for seed in range(count)]
     with ExitStack() as stack:
         clients = [stack.enter_context(subject.connect()) for _ in data]
+        for number, client in enumerate(clients):
+            subject.ask(client, b"client %d" % number, f"client {number} of {count} at once")
         total = count * subject.answers(len(data[0]))
         answers = peers.exchange_all(clients, data, deadline_seconds=subject.deadline(total))
     for number, (got, sent) in enumerate(zip(answers, data, strict=True)):
@@ -285,7 +296,7 @@ def many_clients(subject: Subject) -> None:
 def broken_peers(subject: Subject) -> None:
     """A peer's fault (reset at rest, with bytes on the way, after its FIN; gone) ends its connection only."""
     subject.require_connections(2)
-    data = payload.make(subject.size(LATE_BYTES), seed=3)
+    data = payload.make(subject.size(UNREAD_BYTES), seed=3)
     with subject.connect() as steady:
         subject.ask(steady, b"before", "the client beside")
         for fault in ("reset", "reset with answers unread", "reset after FIN", "close with answers unread"):
@@ -294,7 +305,7 @@ def broken_peers(subject: Subject) -> None:
                 subject.ask(peer, b"hello", "a client that is going to break")
                 if "unread" in fault:
                     with contextlib.suppress(TimeoutError):
-                        subject.flood(peer, len(data), quiet_seconds=0.05)
+                        subject.flood(peer, data, quiet_seconds=0.05)
                 elif "FIN" in fault:
                     peer.send(b"last words")
                     peers.half_close(peer)

@@ -41,8 +41,12 @@ class Deadline:
         """The seconds until then. Raises TimeoutError, saying what is `undone`, once there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"{undone} within {self.seconds:g} s")
+            raise self.passed(undone)
         return left
+
+    def passed(self, undone: str) -> TimeoutError:
+        """The error that says what is `undone`."""
+        return TimeoutError(f"{undone} within {self.seconds:g} s")
 
 
 def connect(
@@ -56,6 +60,7 @@ def connect(
 
     The buffers are set before the connection: the receive window is agreed in the handshake (tcp(7)).
     """
+    deadline = Deadline(deadline_seconds)
     host, port = address
     failure: OSError | None = None
     for family, kind, protocol, _, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -71,7 +76,7 @@ def connect(
             return peer
         except OSError as error:
             peer.close()
-            failure = error
+            failure = deadline.passed("no connection was made") if isinstance(error, TimeoutError) else error
     raise failure or OSError(f"{host} has no address")
 
 
@@ -124,21 +129,21 @@ def read_exactly(peer: socket.socket, size: int, *, deadline_seconds: float = DE
     deadline = Deadline(deadline_seconds)
     data = bytearray()
     while len(data) < size:
-        peer.settimeout(deadline.left(f"{len(data)} of {size} bytes came"))
-        piece = peer.recv(min(READ_BYTES, size - len(data)))
+        piece = _receive(peer, min(READ_BYTES, size - len(data)), deadline, f"{len(data)} of {size} bytes came")
         if not piece:
             break
         data += piece
     return bytes(data)
 
 
-def read_to_end(peer: socket.socket, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
-    """Everything that comes until the server closes."""
+def read_to_end(
+    peer: socket.socket, *, chunk_bytes: int = READ_BYTES, deadline_seconds: float = DEADLINE_SECONDS
+) -> bytes:
+    """Everything that comes until the server closes, read in pieces of `chunk_bytes` at most."""
     deadline = Deadline(deadline_seconds)
     data = bytearray()
     while True:
-        peer.settimeout(deadline.left(f"{len(data)} bytes and no end came"))
-        piece = peer.recv(READ_BYTES)
+        piece = _receive(peer, chunk_bytes, deadline, f"{len(data)} bytes and no end came")
         if not piece:
             return bytes(data)
         data += piece
@@ -195,6 +200,14 @@ def silent(
     """`count` connections that say nothing; closed when the block ends."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(connect(address, deadline_seconds=deadline_seconds)) for _ in range(count)]
+
+
+def _receive(peer: socket.socket, limit: int, deadline: Deadline, undone: str) -> bytes:
+    peer.settimeout(deadline.left(undone))
+    try:
+        return peer.recv(limit)
+    except TimeoutError:
+        raise deadline.passed(undone) from None
 
 
 @dataclass

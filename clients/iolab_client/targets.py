@@ -158,14 +158,14 @@ def _containers() -> tuple[dict[str, dict[str, Any]], str]:
     project = os.environ.get("COMPOSE_PROJECT_NAME", "iolab")
     try:
         # Slow to import, and absent where only the servers are installed.
-        import docker.errors
+        from docker.errors import DockerException
 
-        import docker
+        from docker import from_env
     except ImportError:
         return {}, "no run file, and the Docker SDK is not installed: pip install 'iolab[client]'"
     try:
-        client = docker.from_env()
-    except docker.errors.DockerException as error:
+        client = from_env()
+    except DockerException as error:
         return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
     try:
         listed = client.containers.list(
@@ -173,7 +173,7 @@ def _containers() -> tuple[dict[str, dict[str, Any]], str]:
             ignore_removed=True,
         )
         services = {one.labels["com.docker.compose.service"]: dict(one.attrs) for one in listed}
-    except docker.errors.DockerException as error:
+    except DockerException as error:
         return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
     finally:
         client.close()

@@ -3,103 +3,130 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
+import threading
 import time
 
 from iolab.connection import BUGS, begin_farewell, finished, unacknowledged
 from iolab.server import DRAIN_TICK, Peer, Server
 from iolab.session import Respond
-
-# tcpi_state once the peer's FIN has come and ours has not gone: linux/tcp_states.h.
-TCP_CLOSE_WAIT = 8
+from iolab.stop import WAKE
 
 
-def converse(server: Server, peer: Peer, answer: Respond) -> None:
-    """Answer `peer`, which `server.opened`, until it is over; then close it and the books on it.
+class Conversation(Peer):
+    """One accepted socket that blocks: recv, answer, send, until it is over.
 
-    The socket blocks. A send that blocks is the back-pressure: nothing is read meanwhile, and one read at most is owed.
+    A send that blocks is the back-pressure: nothing is read meanwhile, and one read at most is owed.
     """
-    sock = peer.sock
-    try:
-        if server.settings.idle_seconds:
-            _limit_silence(sock, server.settings.idle_seconds)
-        while not server.stop.requested and (data := _receive(server, peer)):
-            _reply(peer, data, answer)
-        if server.stop.requested:
-            _drain(server, peer, answer)
-    except OSError as error:
-        if error.errno in BUGS:
-            raise
-        peer.error = error
-    finally:
-        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
-        sock.close()
-        server.closed(peer)
+
+    __slots__ = ("_answer", "_server", "_thread")
+
+    def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
+        super().__init__(sock)
+        self._server = server
+        self._answer = answer
+        # Who blocks for it; nobody yet, while it waits for a worker.
+        self._thread: int | None = None
+        server.opened(self)
+
+    def run(self) -> None:
+        """Serve the client in this thread until it is over, then close the socket and the books on it."""
+        self._thread = threading.get_ident()
+        try:
+            if self._server.settings.idle_seconds:
+                self._limit_silence(self._server.settings.idle_seconds)
+            while not self._server.stop.requested and (data := self._receive()):
+                self._reply(data)
+            if self._server.stop.requested:
+                self._drain()
+        except OSError as error:
+            if error.errno in BUGS:
+                raise
+            self.error = error
+        finally:
+            # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
+            self.sock.close()
+            self._server.closed(self)
+
+    def interrupt(self) -> None:
+        """Wake the thread that blocks in recv(2) or send(2), so that it sees the stop.
+
+        The signal ends the call with EINTR, and Python calls again, on a socket that no longer blocks. Shutting down the
+        reading side would wake it too, but then Linux answers what comes after our FIN with an RST: RFC 1122, 4.2.2.13.
+        """
+        if self._thread is not None:
+            # Closed by its owner a moment ago.
+            with contextlib.suppress(OSError):
+                self.sock.setblocking(False)
+                signal.pthread_kill(self._thread, WAKE)
+
+    def _receive(self) -> bytes:
+        """The next bytes; b"" at the peer's FIN, at the stop, and after `idle_seconds` in which nothing moved."""
+        idle_seconds = self._server.settings.idle_seconds
+        while True:
+            in_flight = unacknowledged(self.sock) if idle_seconds else 0
+            try:
+                return self.sock.recv(self._server.settings.buffer_size)
+            except BlockingIOError:
+                # Silence, unless the peer is still taking answers out of the kernel's buffer.
+                if self._server.stop.requested or unacknowledged(self.sock) == in_flight:
+                    return b""
+
+    def _reply(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        answer = self._answer(data)
+        self.answers += 1
+        sent = self._send(answer)
+        while sent < len(answer):
+            sent += self._send(memoryview(answer)[sent:])
+
+    def _send(self, rest: bytes | memoryview) -> int:
+        """Send, waiting for room; return how much went. Raises BlockingIOError after `idle_seconds` without any."""
+        try:
+            sent = self.sock.send(rest)
+        except BlockingIOError:
+            if not self._server.stop.requested:
+                raise
+            # Interrupted: what is owed is sent all the same, and the stop's deadline bounds the wait.
+            self.sock.setblocking(True)
+            return 0
+        self.sent_bytes += sent
+        return sent
+
+    def _drain(self) -> None:
+        """Serve the client until it is quiet, then say farewell."""
+        last_byte = self._server.stop.requested_at
+        while True:
+            self.sock.setblocking(False)
+            try:
+                data = self.sock.recv(self._server.settings.buffer_size)
+            except BlockingIOError:
+                if time.monotonic() - last_byte >= self._server.settings.drain_quiet_seconds:
+                    break
+                time.sleep(DRAIN_TICK)
+                continue
+            if not data:
+                return
+            self._reply(data)
+            last_byte = time.monotonic()
+        begin_farewell(self.sock)
+        while not finished(self.sock):
+            time.sleep(DRAIN_TICK)
+
+    def _limit_silence(self, seconds: float) -> None:
+        """Have recv and send give up after `seconds`. `settimeout` would put a poll(2) before every call."""
+        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def interrupt(server: Server) -> None:
-    """Wake everyone who blocks in recv(2), so that they see the stop. Called once, after `stop.requested`."""
-    for peer in server.open_peers():
-        # Gone, or closed by its owner a moment ago.
-        with contextlib.suppress(OSError):
-            peer.sock.shutdown(socket.SHUT_RD)
+    """Have everyone who blocks for a client see the stop, which was requested."""
 
+    def wake(peer: Peer) -> None:
+        assert isinstance(peer, Conversation)
+        peer.interrupt()
 
-def _receive(server: Server, peer: Peer) -> bytes:
-    """The next bytes; b"" at the peer's FIN, at the stop, and after `idle_seconds` in which nothing moved."""
-    while True:
-        in_flight = unacknowledged(peer.sock) if server.settings.idle_seconds else 0
-        try:
-            return peer.sock.recv(server.settings.buffer_size)
-        except BlockingIOError:
-            # Silence, unless the peer is still taking answers out of the kernel's buffer.
-            if unacknowledged(peer.sock) == in_flight:
-                return b""
-
-
-def _reply(peer: Peer, data: bytes, answer: Respond) -> None:
-    peer.received_bytes += len(data)
-    reply = answer(data)
-    peer.answers += 1
-    peer.sock.sendall(reply)
-    peer.sent_bytes += len(reply)
-
-
-def _drain(server: Server, peer: Peer, answer: Respond) -> None:
-    """Serve a peer until it is quiet, then say farewell.
-
-    `interrupt` has shut the reading side, so that an empty read means nothing: later bytes can still be read, but
-    nothing waits for them any more, and only the state of the connection tells the peer's FIN. Once our own FIN is sent,
-    Linux answers later bytes with an RST (RFC 1122, 4.2.2.13), so that it goes only when all answers are acknowledged.
-    """
-    sock = peer.sock
-    last_byte = server.stop.requested_at
-    while True:
-        # Asked before the read: a FIN that was there already has no bytes behind it.
-        peer_finished = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE_WAIT
-        sock.setblocking(False)
-        try:
-            data = sock.recv(server.settings.buffer_size)
-        except BlockingIOError:
-            data = b""
-        sock.setblocking(True)
-        if data:
-            _reply(peer, data, answer)
-            last_byte = time.monotonic()
-        elif (
-            peer_finished or time.monotonic() - last_byte >= server.settings.drain_quiet_seconds
-        ) and not unacknowledged(sock):
-            break
-        else:
-            time.sleep(DRAIN_TICK)
-    begin_farewell(sock)
-    while not finished(sock):
-        time.sleep(DRAIN_TICK)
-
-
-def _limit_silence(sock: socket.socket, seconds: float) -> None:
-    """Have recv and send give up after `seconds`. `settimeout` would put a poll(2) before every call."""
-    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    server.for_each_open(wake)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import signal
 import socket
 import struct
 import threading
@@ -19,7 +20,7 @@ from iolab import log
 from iolab.registry import Model
 from iolab.session import Session
 from iolab.settings import FD_SETSIZE, RESERVE, SELECT_LIMIT, Settings, uses_select
-from iolab.stop import Stop
+from iolab.stop import WAKE, Stop
 
 # How long a server that is out of descriptors or memory leaves its listener alone (trio waits as long).
 PAUSE_SECONDS = 0.1
@@ -98,7 +99,6 @@ class Server:
         self._totals = Totals()
         self._books = threading.Lock()
         self._last_warning = 0.0
-        self._waker_address: object = None
 
     # Accepting
 
@@ -110,7 +110,7 @@ class Server:
         self.resumed()
         while not self.paused_until and self.listener.fileno() >= 0:
             try:
-                sock, address = self.listener.accept()
+                sock, _ = self.listener.accept()
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -119,9 +119,6 @@ class Server:
                 elif error.errno not in GONE_BEFORE_ACCEPT:
                     raise
                 continue
-            if address == self._waker_address:
-                sock.close()
-                return None
             if self.admitted(sock):
                 return sock
             sock.close()
@@ -170,23 +167,20 @@ class Server:
                 self.paused_until = 0.0
 
     def wake_accept_at_stop(self) -> None:
-        """Have the stop end an accept(2) that blocks. Takes the descriptor that this needs while there are some."""
-        waker = socket.socket(self.listener.family, socket.SOCK_STREAM)
-        waker.setblocking(False)
-        waker.bind((_reachable(self.listener.getsockname())[0], 0))
-        self._waker_address = waker.getsockname()
-        self.stop.then(lambda: self._wake_accept(waker))
+        """Have the stop end an accept(2) that blocks in the calling thread.
 
-    def _wake_accept(self, waker: socket.socket) -> None:
-        """End an accept(2) that blocks: it watches no descriptor, and shutting the listener would reset its queue.
-
-        The listener blocks no more, and gets a connection of our own, which `accept` knows by its address.
+        It can watch no descriptor, and shutting the listener down would reset those in its queue. The signal ends the
+        call with EINTR, and Python calls again, on a listener that no longer blocks.
         """
-        # Nobody blocks where the listener is closed by now, or its queue so full that it refuses the waker.
-        with contextlib.suppress(OSError):
-            self.listener.setblocking(False)
-            waker.connect(_reachable(self.listener.getsockname()))
-        waker.close()
+        thread = threading.get_ident()
+
+        def wake() -> None:
+            # Closed by now: then nobody blocks.
+            with contextlib.suppress(OSError):
+                self.listener.setblocking(False)
+                signal.pthread_kill(thread, WAKE)
+
+        self.stop.then(wake)
 
     # The clock of an event loop
 
@@ -231,10 +225,11 @@ class Server:
         """How many connections are open, those that wait for a worker among them."""
         return len(self._open)
 
-    def open_peers(self) -> list[Peer]:
-        """The open connections at this moment."""
+    def for_each_open(self, call: Callable[[Peer], object]) -> None:
+        """Call with each open connection; none of them can leave the books meanwhile."""
         with self._books:
-            return list(self._open)
+            for peer in self._open:
+                call(peer)
 
     def totals(self) -> Totals:
         """The books with the connections that are still open."""
@@ -323,12 +318,6 @@ def _thread_limit() -> int | None:
     if user_limit != resource.RLIM_INFINITY and os.getuid() != 0:
         limits.append(user_limit)
     return min(limits, default=None)
-
-
-def _reachable(address: tuple[str, int]) -> tuple[str, int]:
-    """The address to connect to for a listener on `address`: one that listens everywhere listens on loopback."""
-    host, port = address[:2]
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
 def _add(totals: Totals, peer: Peer) -> None:

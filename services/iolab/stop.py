@@ -17,11 +17,17 @@ from collections.abc import Callable
 from iolab.threads import start_thread
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+# Sent to a thread of our own, it ends a system call that blocks with EINTR, and nothing more.
+WAKE = signal.SIGUSR1
 
 
 def block_signals() -> None:
-    """Hold the two signals back until `Stop.watch` waits for them; threads started later inherit it."""
+    """Hold the two signals back until `Stop.watch` waits for them; threads started later inherit it.
+
+    Called once, in the main thread: it alone may say what WAKE does.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.signal(WAKE, lambda _signal, _frame: None)
 
 
 class Stop:

@@ -39,7 +39,7 @@ def table(families: Sequence[Metric]) -> Table:
                 for key, text in labels.items():
                     shown.add_row(sample.name, key, screen.plain(text), family.documentation)
                 continue
-            number = int(sample.value) if sample.value.is_integer() else sample.value
+            number = int(sample.value) if float(sample.value).is_integer() else sample.value
             text = ", ".join(f"{key}={text}" for key, text in labels.items())
             shown.add_row(sample.name, screen.plain(text), f"{number:,}", family.documentation)
     return shown

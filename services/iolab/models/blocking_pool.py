@@ -14,18 +14,18 @@ import queue
 import threading
 import time
 
-from iolab.conversation import converse, interrupt
-from iolab.server import DRAIN_TICK, Peer, Server
+from iolab.conversation import Conversation, interrupt
+from iolab.server import DRAIN_TICK, Server
 from iolab.threads import start_thread
 
-Queue = queue.SimpleQueue[Peer | None]
+Queue = queue.SimpleQueue[Conversation | None]
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     waiting: Queue = queue.SimpleQueue()
     server.waiting = waiting.qsize
-    workers = [start_thread(work, f"worker-{number}", server, waiting) for number in range(server.settings.pool_size)]
+    workers = [start_thread(work, f"worker-{number}", waiting) for number in range(server.settings.pool_size)]
     server.wake_accept_at_stop()
     while not server.stop.requested:
         accept(server, waiting)
@@ -33,18 +33,16 @@ def serve(server: Server) -> None:
     drain(server, waiting, workers)
 
 
-def work(server: Server, waiting: Queue) -> None:
+def work(waiting: Queue) -> None:
     """A worker: begin with whoever has waited longest, and stay until that client is over."""
-    while (peer := waiting.get()) is not None:
-        converse(server, peer, server.answer)
+    while (conversation := waiting.get()) is not None:
+        conversation.run()
 
 
 def accept(server: Server, waiting: Queue) -> None:
     """Have everyone who comes wait for a worker, until the stop or the capacity ends it."""
     while (sock := server.accept()) is not None:
-        peer = Peer(sock)
-        server.opened(peer)
-        waiting.put(peer)
+        waiting.put(Conversation(server, sock, server.answer))
 
 
 def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> None:
@@ -57,8 +55,8 @@ def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> No
     while waiting.qsize() and server.open_count() - waiting.qsize() < len(workers):
         time.sleep(DRAIN_TICK)
     with contextlib.suppress(queue.Empty):
-        while peer := waiting.get_nowait():
-            server.turn_away(peer)
+        while conversation := waiting.get_nowait():
+            server.turn_away(conversation)
     for _ in workers:
         waiting.put(None)
     for worker in workers:
