@@ -53,7 +53,7 @@ class Conversation(Peer):
     def interrupt(self) -> None:
         """Wake the thread that blocks in recv(2) or send(2), so that it sees the stop.
 
-        The signal ends the call with EINTR, and Python calls again, on a socket that no longer blocks. Shutting down the
+        The signal ends the call with EINTR, and Python calls again, on a socket that blocks no more. Shutting down the
         reading side would wake it too, but then Linux answers what comes after our FIN with an RST: RFC 1122, 4.2.2.13.
         """
         if self._thread is not None:
