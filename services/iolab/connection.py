@@ -118,7 +118,8 @@ class Connection(Peer):
         if self._finishing:
             return not finished(self.sock)
         silent_for = min(self._silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
-        if not self._owed and silent_for >= self._server.settings.drain_quiet_seconds:
+        quiet = not self._owed and silent_for >= self._server.settings.drain_quiet_seconds
+        if quiet and nothing_came(self.sock):
             self._finishing = True
             begin_farewell(self.sock)
         return True
@@ -154,6 +155,18 @@ class Connection(Peer):
         else:
             self._owed += answer
         self.interest = WRITE if len(self._owed) > self._server.settings.high_water else READ | WRITE
+
+
+def nothing_came(sock: socket.socket) -> bool:
+    """Whether nothing unread has come, no FIN either: the server may have been busy with others meanwhile."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in BUGS:
+            raise
+    return False
 
 
 def begin_farewell(sock: socket.socket) -> None:

@@ -1,0 +1,100 @@
+"""What stands in several places says the same in all of them: registry, configs, compose, docs, modules."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from iolab.registry import MODELS, Model
+from iolab.settings import OWN_KEYS, Settings, load_all
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+FIELDS = ("Waits in", "Runs", "Costs", "Breaks at", "Compare")
+
+
+def test_every_model_is_a_service_and_every_service_is_a_model_or_known() -> None:
+    services = {name for name, service in COMPOSE["services"].items() if "profiles" not in service}
+    assert services == {model.service for model in MODELS.values()}
+
+
+def test_every_model_has_its_config_and_no_config_is_left_over() -> None:
+    assert {file.stem for file in (ROOT / "configs" / "models").iterdir()} == set(MODELS)
+
+
+def test_every_model_has_its_module_and_no_module_is_left_over() -> None:
+    modules = {file.stem for file in (ROOT / "services" / "iolab" / "models").glob("*.py")} - {"__init__"}
+    assert modules == set(MODELS)
+
+
+def test_every_model_has_its_page_and_no_page_is_left_over() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "models").iterdir()} == set(MODELS)
+
+
+def test_the_default_port_of_a_model_is_the_same_everywhere(model: Model) -> None:
+    service = COMPOSE["services"][model.service]
+    variable = f"{model.environment_prefix}_PORT"
+    published = f"${{{variable}:-{model.port}}}"
+    assert load_all(ROOT / "configs")[model.slug].port == model.port
+    assert service["ports"] == [f"127.0.0.1:${{{model.environment_prefix}_HOST_PORT-{published}}}:{published}"]
+    assert service["environment"]["IOLAB_PUBLISHED_PORT"] == published
+    assert f"port {model.port}," in (ROOT / "docs" / "models" / f"{model.slug}.md").read_text()
+
+
+def test_a_service_runs_its_own_model(model: Model) -> None:
+    service = COMPOSE["services"][model.service]
+    assert service["command"] == [model.slug]
+    assert service["image"] == f"iolab/{model.service}"
+
+
+def test_the_readme_has_a_row_for_each_model(model: Model) -> None:
+    row = f"| [{model.slug}](docs/models/{model.slug}.md) | {model.port} |"
+    assert row in (ROOT / "README.md").read_text()
+
+
+def test_the_defaults_of_the_file_are_those_of_the_class() -> None:
+    written = yaml.safe_load((ROOT / "configs" / "defaults.yaml").read_text())
+    defaults = json.loads(msgspec.json.encode(Settings()))
+    assert written == {key: value for key, value in defaults.items() if key not in {*OWN_KEYS, "port"}}
+
+
+def test_a_config_shows_each_key_that_only_its_model_has(model: Model) -> None:
+    written = yaml.safe_load((ROOT / "configs" / "models" / f"{model.slug}.yaml").read_text())
+    assert {"port", "backlog", "buffer_size", *model.own_keys} <= set(written)
+
+
+def test_a_model_serves_and_says_what_it_is_in_the_five_fields(model: Model) -> None:
+    module = import_module(f"iolab.models.{model.slug}")
+    assert list(inspect.signature(module.serve).parameters) == ["server"]
+    lines = (inspect.getdoc(module) or "").splitlines()
+    assert ": " in lines[0]
+    assert [field for line in lines for field in FIELDS if line.startswith(f"{field} ")] == list(FIELDS)
+
+
+def test_the_functions_of_a_model_stand_in_the_order_of_all_models(model: Model) -> None:
+    tree = ast.parse((ROOT / "services" / "iolab" / "models" / f"{model.slug}.py").read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    order = [name for name in ("serve", "accept", "advance", "drain") if name in names]
+    assert [name for name in names if name in order] == order
+    assert names[0] == "serve"
+
+
+@pytest.mark.parametrize(
+    "framework", ["asyncio", "tornado", "twisted", "gevent", "uvloop", "celery", "prometheus_client"]
+)
+def test_the_registry_imports_no_framework_and_no_model(framework: str) -> None:
+    program = f"""
+import sys, iolab.registry
+assert {framework!r} not in sys.modules
+assert not [name for name in sys.modules if name.startswith("iolab.models")]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

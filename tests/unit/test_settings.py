@@ -1,0 +1,183 @@
+"""Settings: what holds, and the one line for what cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iolab import settings
+from iolab.registry import MODELS
+from iolab.settings import BadSetting, Settings
+
+EPOLL = MODELS["epoll_loop"]
+SELECT = MODELS["select_loop"]
+
+BAD = {
+    "unknown key": ("prot: 8004", "prot: got 8004", "expected one of admin_port"),
+    "another model's key": ("workers: 3", "workers: got 3", "expected one of"),
+    "wrong type": ("backlog: many", "backlog: got many", "expected integer"),
+    "a truth for a number": ("port: true", "port: got true", "expected integer"),
+    "port 0": ("port: 0", "port: got 0", "expected integer >= 1"),
+    "port 70000": ("port: 70000", "port: got 70000", "expected integer <= 65535"),
+    "negative backlog": ("backlog: -1", "backlog: got -1", "expected integer >= 1"),
+    "buffer 0": ("buffer_size: 0", "buffer_size: got 0", "expected integer >= 1"),
+    "buffer 1.5": ("buffer_size: 1.5", "buffer_size: got 1.5", "expected integer"),
+    "no number of seconds": ("idle_seconds: soon", "idle_seconds: got soon", "expected float"),
+    "a choice there is not": ("selector: kqueue", "selector: got kqueue", "expected one of epoll, poll, select"),
+    "wrong type below work": ("work: {cpu_us: x}", "work.cpu_us: got x", "expected integer"),
+    "unknown key below work": ("work: {cpu: 3}", "work.cpu: got 3", "expected one of cpu_us, wait_ms"),
+    "a processor there is not": ("cpus: [4095]", "cpus: got [4095]", "expected processors out of"),
+    "an address there is not": ("host: nowhere.invalid", "host: got nowhere.invalid", "expected an address"),
+    "quiet longer than the drain": ("drain_quiet_seconds: 9", "drain_quiet_seconds: got 9", "expected less than"),
+    "a select limit above FD_SETSIZE": (
+        "selector: select\nmax_connections: 2000",
+        "max_connections: got 2000",
+        "expected at most 960",
+    ),
+    "a key twice": ("port: 8004\nport: 8005", "port: stands 2 times", "expected once"),
+    "a list": ("- port", "holds a list", "expected lines of `key: value`"),
+    "a word": ("port", "holds a str", "expected lines of `key: value`"),
+    "an empty file": ("", "is empty", "expected lines of `key: value`"),
+    "comments only": ("# port: 8004", "is empty", "expected lines of `key: value`"),
+    "no YAML": ("port: [", "is not YAML", "expected lines of `key: value`"),
+}
+
+
+def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `iolab serve` for a model that must refuse to start."""
+    return subprocess.run(
+        [sys.executable, "-m", "iolab", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize(("text", "found", "expected"), BAD.values(), ids=BAD.keys())
+def test_a_bad_file_stops_the_server_with_one_line_that_names_file_key_value_and_expectation(
+    text: str, found: str, expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "epoll_loop.yaml"
+    file.write_text(text)
+    run = serve("epoll_loop", "--config", str(file))
+    assert run.returncode == 2
+    assert run.stdout == "", "it listened"
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith(f"iolab: {file}")
+    assert found in run.stderr
+    assert expected in run.stderr
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    run = serve("epoll_loop", "--config", str(tmp_path / "none.yaml"))
+    assert run.returncode == 2
+    reason = "cannot be read (No such file or directory); expected a YAML file of settings"
+    assert run.stderr == f"iolab: {tmp_path / 'none.yaml'}: {reason}\n"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadSetting, match="expected a YAML file of settings"):
+        settings.load(EPOLL, None, tmp_path / "file.yaml")
+
+
+def test_an_unknown_model_is_told_which_there_are() -> None:
+    run = serve("epoll_lop")
+    assert run.returncode == 2
+    assert all(slug in run.stderr for slug in MODELS)
+
+
+def folder_of(tmp_path: Path, defaults: str = "backlog: 7", **models: str) -> Path:
+    """A configs folder: each model with its own port and what is said of it."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "defaults.yaml").write_text(defaults)
+    for slug, model in MODELS.items():
+        (tmp_path / "models" / f"{slug}.yaml").write_text(models.get(slug, f"port: {model.port}"))
+    return tmp_path
+
+
+def test_a_models_file_overrides_the_defaults_key_by_key(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path,
+        "backlog: 7\nbuffer_size: 9\nwork: {cpu_us: 1, wait_ms: 2}",
+        epoll_loop="backlog: 8\nwork: {wait_ms: 3}",
+    )
+    values = settings.load(EPOLL, folder)
+    assert (values.port, values.backlog, values.buffer_size) == (EPOLL.port, 8, 9)
+    assert (values.work.cpu_us, values.work.wait_ms) == (1, 3)
+    assert settings.load(SELECT, folder).backlog == 7
+
+
+@pytest.mark.parametrize("key", ["port: 1", "selector: poll", "workers: 2"])
+def test_what_belongs_to_one_model_has_no_place_among_the_defaults(key: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"defaults\.yaml: .* no such key"):
+        settings.load(EPOLL, folder_of(tmp_path, key))
+
+
+def test_a_fault_in_the_defaults_is_found_in_that_file(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"defaults\.yaml: backlog: got 0"):
+        settings.load(EPOLL, folder_of(tmp_path, "backlog: 0"))
+
+
+def test_two_models_on_one_port_are_found_and_both_files_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, epoll_loop="port: 8003")
+    run = subprocess.run(
+        [sys.executable, "-m", "iolab", "check-config", "--configs", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "epoll_loop.yaml: port: got 8003" in run.stderr
+    assert "select_loop.yaml" in run.stderr
+
+
+def test_the_ports_of_the_files_become_lines_of_an_environment_file(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, epoll_loop="port: 9104")
+    run = subprocess.run(
+        [sys.executable, "-m", "iolab", "check-config", "--dotenv", "--configs", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = dict(line.split("=") for line in run.stdout.splitlines())
+    assert lines == {f"{slug.upper()}_PORT": str(model.port) for slug, model in MODELS.items()} | {
+        "EPOLL_LOOP_PORT": "9104"
+    }
+
+
+def test_a_port_that_compose_does_not_publish_names_both_files_and_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "epoll_loop.yaml"
+    file.write_text("port: 9104")
+    run = serve("epoll_loop", "--config", str(file), IOLAB_PUBLISHED_PORT="8004")
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"iolab: {file}: port: got 9104, but docker-compose.yml publishes 8004; expected the same:"
+        " run `make up`, or set EPOLL_LOOP_PORT=9104 in .env\n"
+    )
+
+
+def test_a_drain_that_compose_would_kill_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "epoll_loop.yaml"
+    file.write_text("drain_seconds: 10")
+    run = serve("epoll_loop", "--config", str(file), IOLAB_STOP_GRACE_SECONDS="10")
+    assert run.returncode == 2
+    assert "drain_seconds: got 10" in run.stderr
+    assert "STOP_GRACE_SECONDS" in run.stderr
+
+
+def test_a_pool_is_as_large_as_the_standard_librarys_unless_it_is_told() -> None:
+    assert Settings().pool_size == min(32, (os.cpu_count() or 1) + 4)
+    assert Settings(workers=3).pool_size == 3
+
+
+def test_the_command_line_overrides_what_it_names_only() -> None:
+    values = settings.override(Settings(port=8004, backlog=9), port=0, host=None)
+    assert (values.port, values.backlog, values.host) == (0, 9, "127.0.0.1")

@@ -1,0 +1,132 @@
+"""What surrounds the models: orphans, threads, run files, the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from iolab import log, orphans, runfiles
+from iolab.threads import NoThread, photograph, start_thread
+
+DEADLINE = 20.0
+
+
+def test_a_closed_connection_is_an_orphan_until_its_peer_has_acknowledged_everything() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.connect(listener.getsockname())
+            sock, _ = listener.accept()
+            sock.setblocking(False)
+            sent = 0
+            try:
+                while True:
+                    sent += sock.send(b"a" * 65536)
+            except BlockingIOError:
+                pass
+            assert orphans.count(port) == 0, "it is open still"
+            sock.close()
+            assert orphans.count(port) == 1
+            got = 0
+            while data := peer.recv(65536):
+                got += len(data)
+            assert got == sent
+            end = time.monotonic() + DEADLINE
+            while orphans.count(port):
+                assert time.monotonic() < end
+            orphans.wait_until_acknowledged(port)
+
+
+def test_a_photograph_shows_each_thread_by_name_and_by_the_call_it_waits_in() -> None:
+    first, second = socket.socketpair()
+    with first, second:
+        thread = start_thread(lambda: first.recv(1), "reader-of-bytes")
+        end = time.monotonic() + DEADLINE
+        while True:
+            (process,) = photograph([os.getpid()], leave_out=threading.get_native_id())
+            found = {entry["name"]: entry for entry in process["threads"]}
+            if "reader-of-bytes" in found and found["reader-of-bytes"]["syscall"] == "recvfrom":
+                break
+            assert time.monotonic() < end, found
+        assert process["pid"] == os.getpid()
+        assert threading.get_native_id() not in {entry["tid"] for entry in process["threads"]}
+        entry = found["reader-of-bytes"]
+        assert entry["state"] == "S"
+        assert entry["cpu_seconds"] >= 0
+        assert entry["voluntary_switches"] >= 1
+        second.send(b"a")
+        thread.join(DEADLINE)
+
+
+def test_a_system_without_threads_is_a_capacity_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(NoThread, match="cannot start thread worker-7: can't start new thread"):
+        start_thread(lambda: None, "worker-7")
+
+
+def announced(folder: Path) -> list[runfiles.Running]:
+    with runfiles.announced("epoll_loop", "127.0.0.1", 8004, 9104, 5.0):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        return runfiles.running()
+
+
+def test_a_server_is_found_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path / "run"))
+    (found,) = announced(tmp_path / "run")
+    assert (found.model, found.pid, found.port, found.admin_port, found.by_up) == (
+        "epoll_loop",
+        os.getpid(),
+        8004,
+        9104,
+        False,
+    )
+    assert runfiles.running() == []
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_file_of_a_server_that_was_killed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path))
+    (found,) = announced(tmp_path)
+    # The number of a process that lives, but began at another time.
+    stale = tmp_path / "epoll_loop-1.json"
+    stale.write_text(
+        json.dumps({"started": 1.0} | {key: getattr(found, key) for key in found.__struct_fields__ if key != "started"})
+    )
+    assert runfiles.running() == []
+    assert not stale.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path / "file" / "below"))
+    with runfiles.announced("epoll_loop", "127.0.0.1", 8004, 9104, 5.0):
+        assert runfiles.running() == []
+
+
+def test_a_line_of_the_log_is_one_json_object_with_its_model(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("iolab")
+    handlers, level = logger.handlers, logger.level
+    try:
+        log.configure("info", "epoll_loop")
+        log.info("listening", port=8004, host="a\nb")
+        log.debug("lost", error="nobody asked")
+        log.warning("refused", refused=1)
+    finally:
+        logger.handlers, logger.propagate = handlers, True
+        logger.setLevel(level)
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["event"] == "listening"
+    assert (first["level"], first["model"], first["port"], first["host"]) == ("info", "epoll_loop", 8004, "a\nb")
+    assert first["time"].endswith("Z")
+    assert (second["level"], second["event"], second["refused"]) == ("warning", "refused", 1)
