@@ -139,3 +139,20 @@ def test_small_reads_make_the_streams_shorter() -> None:
     with serving(fakes.honest) as fake:
         tiny = dataclasses.replace(subject(fake), settings=Settings(buffer_size=1))
     assert tiny.size(clauses.STREAM_BYTES) == clauses.ANSWERS
+
+
+def test_a_server_that_holds_few_connections_is_not_blamed_for_those_of_the_clause_before() -> None:
+    with (
+        serving(fakes.honest, limit=2) as fake,
+        admin_serving(lambda: len(fake.open), limit=2) as admin,
+    ):
+        verdicts = check(Target(model=MODEL, address=fake.address, admin=admin), 10)
+    assert not {name for name, verdict in verdicts.items() if verdict.startswith(FAIL)}
+
+
+def test_what_takes_silence_is_not_seen_where_silent_clients_are_closed_soon() -> None:
+    with serving(fakes.closes_after_silence(0.3)) as fake, admin_serving(idle=0.3) as admin:
+        verdicts = check(Target(model=MODEL, address=fake.address, admin=admin), 10)
+    assert not {name for name, verdict in verdicts.items() if verdict.startswith(FAIL)}
+    assert verdicts["idle_seconds"] == OK
+    assert verdicts["never_reads"].startswith(UNSEEN)
