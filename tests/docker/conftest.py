@@ -1,0 +1,67 @@
+"""One project that is up for the whole suite; a test leaves it as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iolab.registry import MODELS, Model
+from tests.docker.project import Project, Service
+
+HERE = Path(__file__).parent
+SERVICE = pytest.StashKey[Service]()
+
+# Long enough that no stop is cut because this machine is busy; what the deadline does is shown with a short one.
+SHARED_SETTINGS = {"drain_seconds": 25, "drain_quiet_seconds": 1, "high_water": 2 * 1024 * 1024}
+STOP_GRACE_SECONDS = 30
+WORKERS = 6
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Who asks for processes only is not given containers."""
+    if config.getoption("target") == "process":
+        mine = [item for item in items if HERE in item.path.parents]
+        config.hook.pytest_deselected(items=mine)
+        items[:] = [item for item in items if item not in mine]
+
+
+@pytest.fixture(scope="session")
+def engine(_targets: Any) -> None:
+    """Docker and Compose: without them the suite is skipped, or fails if IOLAB_REQUIRE_DOCKER=1."""
+    _targets.fleet("compose")
+
+
+@pytest.fixture(scope="session")
+def project(engine: None) -> Iterator[Project]:
+    """Every model in its container, healthy after one `docker compose up --wait`."""
+    settings = {
+        slug: SHARED_SETTINGS | ({"workers": WORKERS} if "workers" in model.own_keys else {})
+        for slug, model in MODELS.items()
+    }
+    project = Project(settings, STOP_GRACE_SECONDS=str(STOP_GRACE_SECONDS))
+    try:
+        project.up("--wait")
+        yield project
+    finally:
+        project.close()
+
+
+@pytest.fixture
+def service(project: Project, model: Model, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The container of `model`, whatever the test does to it."""
+    service = project.service(model)
+    request.node.stash[SERVICE] = service
+    yield service
+    service.close_clients()
+    project.restore(model)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    report = yield
+    if report.failed and (service := item.stash.get(SERVICE, None)):
+        report.sections.append((f"log of {service.model.service}", service.container.logs().decode()))
+    return report
