@@ -11,6 +11,7 @@ import click
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from iolab_client.explain import explain
 from iolab_client.peers import DEADLINE_SECONDS
 from iolab_client.targets import Target, show
 
@@ -30,9 +31,9 @@ def fetch(target: Target, page: str, *, deadline_seconds: float = DEADLINE_SECON
         response = connection.getresponse()
         text = response.read().decode()
     except (OSError, HTTPException, UnicodeDecodeError) as error:
-        raise Unreachable(
-            f"{target.name}: its admin port {show(target.admin)} fails: {' '.join(str(error).split())}"
-        ) from None
+        # What is no HTTP is quoted as it came, so it is brought on one line.
+        reason = explain(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        raise Unreachable(f"{target.name}: its admin port {show(target.admin)} fails: {reason}") from None
     finally:
         connection.close()
     if response.status != 200:

@@ -177,7 +177,7 @@ def _containers() -> tuple[dict[str, dict[str, Any]], str]:
         return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
     finally:
         client.close()
-    return services, f"no run file, and no container of the project {project!r}; {REMEDY}"
+    return services, f"no run file, and no running container of it in the project {project!r}; {REMEDY}"
 
 
 def _container(model: Model, attributes: dict[str, Any]) -> Target | None:

@@ -136,6 +136,12 @@ def test_an_admin_port_that_cannot_be_found_is_one_line_with_the_reason(command:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_an_admin_port_that_refuses_is_one_line_with_the_remedy(refusing: Address) -> None:
+    result = run("threads", show(refusing))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("fails: connection refused; start it with `make up`\n")
+
+
 @pytest.mark.parametrize("command", ["threads", "metrics"])
 def test_an_admin_port_that_is_something_else_is_one_line(command: str) -> None:
     with serving(fakes.honest) as fake:
