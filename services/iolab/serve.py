@@ -16,7 +16,7 @@ from iolab.registry import Model
 from iolab.server import Server, listen
 from iolab.settings import Settings
 from iolab.stop import Stop
-from iolab.threads import NoThread
+from iolab.threads import NoThread, name_thread
 
 
 class StartError(Exception):
@@ -26,6 +26,8 @@ class StartError(Exception):
 def run(model: Model, settings: Settings) -> None:
     """Serve until the stop; signals are blocked already. Raises StartError. A drain that fails ends the process."""
     log.configure(settings.log_level, model.slug)
+    # What top and ps show, and /threads for the first thread.
+    name_thread(model.slug)
     threading.excepthook = _crash
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)

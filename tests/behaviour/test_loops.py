@@ -1,0 +1,83 @@
+"""Loops: one thread for everyone, and where that ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from iolab_client import peers
+from tests.support.models import only, waiting
+from tests.support.server import RunningServer
+from tests.support.waiting import for_a_while
+
+Start = Callable[..., RunningServer]
+
+DIALLED_SECONDS = 0.1
+
+
+@waiting
+def test_a_model_that_waits_costs_nothing_while_nothing_happens(start: Start) -> None:
+    server = start()
+    server.connect_many(3)
+    server.becomes("connections_open", 3)
+    before = server.cpu_seconds()
+    for _ in for_a_while(1.0):
+        pass
+    # A spin would cost a second; a look at the descriptors now and then, some milliseconds.
+    assert server.cpu_seconds() - before < 0.3
+
+
+@pytest.fixture(params=["epoll", "poll", "select"])
+def selector(request: pytest.FixtureRequest) -> str:
+    """What epoll_loop asks."""
+    return str(request.param)
+
+
+@only("epoll_loop")
+def test_the_loop_asks_through_the_selector_that_it_is_told(start: Start, selector: str) -> None:
+    server = start(selector=selector)
+    stream = bytes(range(256)) * 4096
+    assert peers.exchange_all(server.connect_many(3), [stream] * 3) == [stream.upper()] * 3
+    expected = {"epoll": {"epoll_wait", "epoll_pwait"}, "poll": {"poll", "ppoll"}, "select": {"select", "pselect6"}}
+    assert main_thread(server)["syscall"] in expected[selector]
+    server.stop()
+    assert server.wait() == 0
+
+
+def main_thread(server: RunningServer) -> dict[str, object]:
+    return next(thread for thread in server.threads() if thread["tid"] == server.pid)
+
+
+@only("select_loop")
+def test_select_holds_960_clients_and_refuses_one_more(start: Start) -> None:
+    server = start()
+    assert server.listening["limits"]["max_connections"] == 960
+    clients = server.connect_many(960)
+    assert peers.ask(clients[-1], b"the last") == b"THE LAST"
+    one_more = server.connect()
+    assert peers.read_to_end(one_more) == b""
+    server.becomes("connections_refused_total", 1)
+    clients.pop().close()
+    server.becomes("connections_open", 959)
+    assert peers.ask(server.connect(), b"room again") == b"ROOM AGAIN"
+
+
+@only("epoll_loop")
+def test_the_same_limit_holds_where_the_loop_is_told_to_select(start: Start) -> None:
+    assert start(selector="select").listening["limits"]["max_connections"] == 960
+    assert start(selector="poll").listening["limits"]["max_connections"] > 960
+
+
+@only("epoll_loop", "select_loop")
+def test_one_slow_answer_delays_everyone_in_a_loop(start: Start) -> None:
+    server = start(work={"wait_ms": int(DIALLED_SECONDS * 1000)})
+    clients = server.connect_many(4)
+    begin = time.monotonic()
+    for client in clients:
+        client.sendall(b"a")
+    for client in clients:
+        assert peers.read_exactly(client, 1) == b"A"
+    # A slow machine takes longer still: only a loop that overlaps its answers could be faster.
+    assert time.monotonic() - begin >= 4 * DIALLED_SECONDS

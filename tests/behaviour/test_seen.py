@@ -1,0 +1,105 @@
+"""Seen from outside: what each thread waits in, what answers cost, and the admin pages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from iolab.registry import Model
+from iolab_client import peers
+from tests.support.models import but, only
+from tests.support.server import RunningServer
+from tests.support.waiting import eventually
+
+Share = Callable[..., RunningServer]
+Start = Callable[..., RunningServer]
+
+# What the thread that was there first is in while nothing happens.
+MAIN_WAITS_IN = {
+    "blocking_pool": {"accept4", "accept"},
+    "select_loop": {"pselect6", "select"},
+    "epoll_loop": {"epoll_wait", "epoll_pwait"},
+    "epoll_pool": {"epoll_wait", "epoll_pwait"},
+}
+
+
+def calls(server: RunningServer, name: str) -> set[str]:
+    return {thread["syscall"] for thread in server.threads() if thread["name"].startswith(name)}
+
+
+@only(*MAIN_WAITS_IN)
+def test_the_threads_page_tells_what_the_main_thread_waits_in(share: Share, model: Model) -> None:
+    server = share()
+
+    def seen() -> bool:
+        main = next(thread for thread in server.threads() if thread["tid"] == server.pid)
+        return main["syscall"] in MAIN_WAITS_IN[model.slug] and main["state"] == "S"
+
+    eventually(seen, "the main thread waits where the model says")
+
+
+@only("blocking_pool")
+def test_a_worker_of_the_blocking_pool_waits_in_recv_for_its_client_and_the_others_for_work(start: Start) -> None:
+    server = start(workers=3)
+    client = server.connect()
+    assert peers.ask(client, b"a") == b"A"
+    eventually(lambda: calls(server, "worker-") == {"recvfrom", "futex"}, "one in recv, two without work")
+
+
+@only("busy_poll")
+def test_the_thread_that_never_waits_is_seen_running(share: Share) -> None:
+    server = share()
+    eventually(
+        lambda: next(thread for thread in server.threads() if thread["tid"] == server.pid)["syscall"] == "running",
+        "the main thread runs",
+    )
+
+
+def test_the_threads_page_leaves_its_own_reader_out(share: Share, model: Model) -> None:
+    threads = share().threads()
+    names = {thread["name"] for thread in threads}
+    assert {model.slug[:15], "stop"} <= names
+    assert "admin" not in names
+    assert all(thread["voluntary_switches"] >= 0 and thread["cpu_seconds"] >= 0 for thread in threads)
+
+
+def test_the_health_page_knows_the_model_and_there_is_no_other_page(share: Share, model: Model) -> None:
+    server = share()
+    status, body = server.page("/healthz")
+    assert (status, json.loads(body)) == (200, {"model": model.slug, "stopping": False})
+    status, body = server.page("/secrets")
+    assert status == 404
+    assert "/metrics" in body
+
+
+@pytest.mark.parametrize("name", ["process_resident_memory_bytes", "process_open_descriptors", "process_threads"])
+def test_the_metrics_tell_of_the_process(share: Share, name: str) -> None:
+    assert share().metric(name) > 0
+
+
+def test_the_metrics_tell_the_limits_that_hold(share: Share) -> None:
+    server = share(backlog=7, max_connections=9)
+    assert server.metric("limit", limit="backlog") == 7
+    assert server.metric("limit", limit="max_connections") == 9
+
+
+@but("busy_poll")
+def test_the_dial_burns_the_servers_processor_time(start: Start) -> None:
+    server = start(work={"cpu_us": 100_000})
+    before = server.cpu_seconds()
+    client = server.connect()
+    for _ in range(3):
+        assert peers.ask(client, b"a") == b"A"
+    # Clock ticks of 10 ms are what the kernel counts in.
+    assert server.cpu_seconds() - before >= 0.28
+
+
+def test_the_dial_lets_an_answer_wait(start: Start) -> None:
+    server = start(work={"wait_ms": 300})
+    client = server.connect()
+    begin = time.monotonic()
+    assert peers.ask(client, b"a") == b"A"
+    assert time.monotonic() - begin >= 0.3
