@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "models(predicate): only the models for which it is true; see support.models")
+    config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, where it is used")
     config.addinivalue_line("markers", "targets(*names): only these targets: the others cannot show it")
 
 
@@ -55,13 +56,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def place(item: pytest.Item) -> tuple[int, int]:
         target, model = _parameter(item, "fleet"), _parameter(item, "model")
-        if target is None:
+        if target not in TARGETS:
             return 0, 0
         return 1 + TARGETS.index(target), slugs.index(model.slug) if isinstance(model, Model) else 0
 
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     elsewhere = [item for item in items if _parameter(item, "fleet") not in (None, *TARGETS)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = sorted((item for item in items if item not in elsewhere), key=place)
+
+
+def _group(item: pytest.Item) -> str:
+    """What one worker does one after the other, where pytest-xdist divides the suites among several.
+
+    A model's tests of one module use its servers together. All that busy_poll does is one group: it takes a processor.
+    """
+    target, model = _parameter(item, "fleet"), _parameter(item, "model")
+    module = item.path.relative_to(item.config.rootpath)
+    if target not in TARGETS or not isinstance(model, Model):
+        return str(module)
+    return f"{target} {model.slug}" if model.slug == "busy_poll" else f"{target} {model.slug} {module}"
 
 
 def _parameter(item: pytest.Item, name: str) -> Any:

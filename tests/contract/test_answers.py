@@ -80,7 +80,7 @@ def test_a_client_that_half_closes_without_a_word_gets_the_end(server: RunningSe
 def test_a_client_that_half_closes_while_much_is_owed_gets_all_of_it_however_late_it_reads(
     server: RunningServer,
 ) -> None:
-    stream = payload.make(64 * MEBIBYTE)
+    stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     taken = flood_all([client], stream)
     peers.half_close(client)

@@ -14,7 +14,7 @@ from tests.support.waiting import for_a_while
 
 MEBIBYTE = 1024 * 1024
 # More than the kernel's buffers of one connection hold, so that a server without back-pressure would take it.
-STREAM = payload.make(64 * MEBIBYTE)
+STREAM = payload.make(32 * MEBIBYTE)
 
 Share = Callable[..., RunningServer]
 

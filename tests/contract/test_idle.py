@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from iolab_client import payload, peers
@@ -30,7 +31,7 @@ def test_a_silent_client_is_closed_and_one_that_trickles_stays(share: Share) -> 
 
 def test_by_default_a_silent_client_stays(server: RunningServer) -> None:
     silent = server.connect()
-    for _ in for_a_while(0.5):
+    for _ in for_a_while(0.3):
         pass
 
     assert peers.ask(silent, b"still here") == b"STILL HERE"
@@ -59,21 +60,24 @@ def test_a_client_that_waits_for_a_worker_is_not_idle(share: Share) -> None:
 
 def test_a_slow_reader_that_still_takes_bytes_is_not_idle(share: Share) -> None:
     server = share(idle_seconds=IDLE_SECONDS)
-    stream = payload.make(32 * 1024 * 1024)
+    stream = payload.make(300_000)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
-    taken = flood_all([client], stream)
+    client.sendall(stream)
     peers.half_close(client)
     got = bytearray()
     for _ in for_a_while(3 * IDLE_SECONDS, step=IDLE_SECONDS / 10):
         got += peers.read_exactly(client, 8192)
+    assert len(got) < len(stream)
     got += peers.read_to_end(client)
 
-    assert payload.difference(bytes(got), payload.answer(stream[:taken])) is None
+    assert payload.difference(bytes(got), payload.answer(stream)) is None
 
 
 def test_a_reader_that_takes_nothing_any_more_is_closed(share: Share) -> None:
     server = share(idle_seconds=IDLE_SECONDS)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
-    flood_all([client], payload.make(16 * 1024 * 1024))
+    # The server may have closed it by the time that the last send gives up.
+    with contextlib.suppress(ConnectionError):
+        flood_all([client], payload.make(16 * 1024 * 1024))
 
     server.becomes("connections_open", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable
 
@@ -37,9 +36,10 @@ def test_peers_that_reset_at_every_moment_leave_nobody_behind(server: RunningSer
             # The server may be gone from it before all is sent: then that much is sent.
             peers.flood(client, sent, quiet_seconds=0.05)
             peers.reset(client)
+    # Those that the server has not accepted yet are not open either: it is the books that tell when all were there.
+    server.becomes("connections_lost_total", lost + 15)
     server.becomes("connections_open", 0)
 
-    assert server.metric("connections_lost_total") - lost == 15
     eventually(lambda: no_more(used(server), before), f"descriptors and threads are {before} again")
 
 
@@ -93,8 +93,7 @@ def test_a_peer_that_vanished_is_found_out(share: Share) -> None:
     assert peers.ask(stays, b"still here") == b"STILL HERE"
 
 
-def test_accepted_connections_are_probed_after_keepalive_seconds(share: Share) -> None:
-    server = share(keepalive_seconds=40)
+def test_accepted_connections_are_probed_after_a_minute(server: RunningServer) -> None:
     client = server.connect()
     assert peers.ask(client, b"a") == b"A"
 
@@ -104,7 +103,7 @@ def test_accepted_connections_are_probed_after_keepalive_seconds(share: Share) -
     (row,) = [row for row in rows if row[2].endswith(port) and row[1].endswith(f":{server.address[1]:04X}")]
     timer, _, hundredths = row[5].partition(":")
     assert timer == "02"
-    assert 3000 < int(hundredths, 16) <= 4000
+    assert 5000 < int(hundredths, 16) <= 6000
 
 
 def test_a_client_that_sends_urgent_data_is_served(server: RunningServer) -> None:
@@ -116,5 +115,3 @@ def test_a_client_that_sends_urgent_data_is_served(server: RunningServer) -> Non
 
     # Urgent data is out of band: only the rest is the stream.
     assert peers.read_to_end(client) == b"BEFOREAFTER"
-    with contextlib.suppress(OSError):
-        assert peers.exchange(server.connect(), b"others") == b"OTHERS"

@@ -95,7 +95,7 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
 
 def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
     server = start(high_water=MEBIBYTE)
-    stream = payload.make(64 * MEBIBYTE)
+    stream = payload.make(16 * MEBIBYTE)
     client, sent = stuck_reader(server, stream)
     owed = server.metric("received_bytes_total") - server.metric("sent_bytes_total")
     # A thread that blocks in send(2) owes one read only; the rest of the 1 MiB is in the kernel.
@@ -127,7 +127,7 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
 
 def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
     server = start()
-    stream = payload.make(64 * MEBIBYTE)
+    stream = payload.make(16 * MEBIBYTE)
     client, sent = stuck_reader(server, stream)
     peers.half_close(client)
     stop(server)
@@ -214,12 +214,11 @@ def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_ex
     assert server.events_called("stopped") == []
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start, second: signal.Signals) -> None:
+def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=9)
     stuck_reader(server, payload.make(16 * MEBIBYTE))
     stop(server)
-    server.stop(second)
+    server.stop(signal.SIGINT)
 
     assert server.wait() == 1
     cut = server.event("cut")

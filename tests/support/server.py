@@ -177,12 +177,12 @@ class RunningServer(ABC):
 
     def suspend(self) -> None:
         """Let it not run until `resume`, and wait until it does not."""
-        self.beside("kill", "-STOP", str(self.pid))
+        self.beside("sh", "-c", f"kill -STOP {self.pid}")
         eventually(lambda: all(stat[1] == "T" for stat in self.group()), "the server is suspended")
 
     def resume(self) -> None:
         """Let it run again."""
-        self.beside("kill", "-CONT", str(self.pid))
+        self.beside("sh", "-c", f"kill -CONT {self.pid}")
 
     # The target's part
 
