@@ -21,4 +21,5 @@ else
     say "the Docker parts of the suites will be skipped: $no_engine"
 fi
 unlock
-exec "$venv/bin/pytest" tests "$@"
+# Most of the time the tests wait for something: three at once, however few the cores.
+exec "$venv/bin/pytest" tests --numprocesses 3 --dist loadgroup "$@"

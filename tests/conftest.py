@@ -70,10 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group(item: pytest.Item) -> str:
     """What one worker does one after the other, where pytest-xdist divides the suites among several.
 
-    A model's tests of one module use its servers together. All that busy_poll does is one group: it takes a processor.
+    A model's tests of one module use its servers together, and the docker suite's one running project. All that
+    busy_poll does is one group: it takes a processor.
     """
     target, model = _parameter(item, "fleet"), _parameter(item, "model")
     module = item.path.relative_to(item.config.rootpath)
+    if module.is_relative_to("tests/docker"):
+        return "docker"
     if target not in TARGETS or not isinstance(model, Model):
         return str(module)
     return f"{target} {model.slug}" if model.slug == "busy_poll" else f"{target} {model.slug} {module}"
