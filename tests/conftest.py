@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from iolab.registry import MODELS, Model
 
+from iolab.registry import MODELS, Model
 from tests.support import compose
 from tests.support.fleet import Fleet, Lab
 from tests.support.process import ProcessTarget

@@ -1,10 +1,10 @@
-"""DESIGN §1: the server sends back what it receives, in order, a–z made A–Z, and ends when the client has."""
+"""docs/contract.md: the server sends back what it receives, in order, a-z made A-Z, and ends when the client has."""
 
 from __future__ import annotations
 
 import pytest
-from iolab_client import payload, peers
 
+from iolab_client import payload, peers
 from tests.support.clients import flood_all
 from tests.support.server import RunningServer
 
@@ -57,9 +57,9 @@ def test_clients_at_the_same_time_each_get_their_own_answers(server: RunningServ
 
     answers = peers.exchange_all(server.connect_many(len(streams)), streams)
 
-    assert [
-        payload.difference(got, payload.answer(sent)) for sent, got in zip(streams, answers, strict=True)
-    ] == [None] * 12
+    assert [payload.difference(got, payload.answer(sent)) for sent, got in zip(streams, answers, strict=True)] == [
+        None
+    ] * 12
 
 
 def test_a_client_that_half_closes_gets_its_answer_and_then_the_end(server: RunningServer) -> None:

@@ -1,4 +1,4 @@
-"""DESIGN §1: above `high_water` nothing more is read from a client that does not read; it stalls nobody."""
+"""docs/contract.md: above `high_water` nothing more is read from a client that does not read; it stalls nobody."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from iolab_client import payload, peers
-
 from tests.support.clients import flood_all
 from tests.support.models import waiting
 from tests.support.server import RunningServer

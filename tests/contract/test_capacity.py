@@ -1,4 +1,4 @@
-"""DESIGN §1: out of descriptors or threads, a server pauses accepting, never spins, and comes back."""
+"""docs/contract.md: out of descriptors or threads, a server pauses accepting, never spins, and comes back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import datetime
 from itertools import pairwise
 
 import pytest
-from iolab_client import peers
 
+from iolab_client import peers
 from tests.support.compose import InContainer
 from tests.support.fleet import Lab
 from tests.support.models import waiting

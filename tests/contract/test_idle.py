@@ -1,4 +1,4 @@
-"""DESIGN §1: a connection on which no byte moved either way for `idle_seconds` is closed; waiting is not silence."""
+"""docs/contract.md: a connection on which no byte moved either way for `idle_seconds` is closed; waiting is not silence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable
 
 from iolab_client import payload, peers
-
 from tests.support.clients import flood_all
 from tests.support.models import pools
 from tests.support.server import RunningServer

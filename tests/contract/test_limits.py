@@ -1,13 +1,13 @@
-"""DESIGN §1: max_connections, set or out of what the model can really hold here."""
+"""docs/contract.md: max_connections, set or out of what the model can really hold here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+
 from iolab.settings import RESERVE, SELECT_LIMIT
 from iolab_client import peers
-
 from tests.support.fleet import Lab
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer

@@ -1,4 +1,4 @@
-"""DESIGN §1: a peer's fault ends that peer's connection only, and leaves nothing behind."""
+"""docs/contract.md: a peer's fault ends that peer's connection only, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 
 from iolab_client import payload, peers
-
 from tests.support.clients import flood_all, vanish
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually

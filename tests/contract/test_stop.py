@@ -1,4 +1,4 @@
-"""DESIGN §1, the stop: everyone is served until quiet, gets every byte and then the end, and only then the process goes.
+"""The stop: everyone is served until quiet, gets every byte and then the end, and only then the process goes.
 
 In a container the network dies with the process: there a server in a hurry loses bytes that a plain process would not.
 """
@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from iolab_client import payload, peers
 
+from iolab_client import payload, peers
 from tests.support.clients import flood_all
 from tests.support.fleet import Lab
 from tests.support.models import pools

@@ -31,11 +31,10 @@ def flood_all(clients: Sequence[socket.socket], data: bytes) -> int:
     view = memoryview(data)
     with selectors.DefaultSelector() as selector:
         for client in clients:
-            selector.register(client, selectors.EVENT_WRITE)
+            selector.register(client, selectors.EVENT_WRITE, client)
         while selector.get_map() and (ready := selector.select(QUIET_SECONDS)):
             for key, _ in ready:
-                client = key.fileobj
-                assert isinstance(client, socket.socket)
+                client = key.data
                 sent[client] += client.send(view[sent[client] : sent[client] + PIECE_BYTES])
                 if sent[client] == len(data):
                     selector.unregister(client)

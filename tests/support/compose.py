@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import docker
 import docker.errors
 import requests
 import yaml
 from docker.models.containers import Container
-from iolab.registry import Model
 
+import docker
+from iolab.registry import Model
 from tests.support.server import RunningServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -69,11 +69,11 @@ class InContainer(RunningServer):
         return self.container.logs(stdout=False, stderr=True).decode()
 
     def beside(self, *command: str) -> str:
-        result = self.container.exec_run(list(command), demux=True)
-        stdout, stderr = result.output
+        result: Any = self.container.exec_run(list(command), demux=True)
+        stdout, stderr = ((stream or b"").decode() for stream in result.output)
         if result.exit_code != 0:
             raise AssertionError(f"{shlex.join(command)} in the container: exit {result.exit_code}: {stderr}")
-        return (stdout or b"").decode()
+        return stdout
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """The first SIGTERM is `docker stop`, with the grace period of the compose file."""
@@ -134,9 +134,7 @@ class ComposeTarget(Target):
         self._dotenv.touch()
         Path(self._folder.name).chmod(0o755)
 
-    def start(
-        self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None
-    ) -> InContainer:
+    def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> InContainer:
         """Start a container. `variables` are those of the compose file, such as PIDS_LIMIT."""
         values = {"port": model.port, **settings}
         configs = self.configs({model.slug: values})
@@ -175,7 +173,7 @@ class ComposeTarget(Target):
 
     def leftovers(self) -> dict[str, list[Any]]:
         """The containers and networks of this project."""
-        mine = {"label": f"com.docker.compose.project={self.project}"}
+        mine: dict[str, Any] = {"label": f"com.docker.compose.project={self.project}"}
         return {
             "containers": self.client.containers.list(all=True, filters=mine),
             "networks": self.client.networks.list(filters=mine),

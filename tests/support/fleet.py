@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from iolab.registry import Model
-
 from tests.support.server import RunningServer, Target
 from tests.support.waiting import eventually
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from iolab.registry import Model
-from pytest import MarkDecorator, mark
+import pytest
 
 
-def only(*slugs: str) -> MarkDecorator:
+def only(*slugs: str) -> pytest.MarkDecorator:
     """The test is about these models."""
-    return mark.models.with_args(lambda model: model.slug in slugs)
+    return pytest.mark.models.with_args(lambda model: model.slug in slugs)
 
 
-def but(*slugs: str) -> MarkDecorator:
+def but(*slugs: str) -> pytest.MarkDecorator:
     """The test is about every model but these."""
-    return mark.models.with_args(lambda model: model.slug not in slugs)
+    return pytest.mark.models.with_args(lambda model: model.slug not in slugs)
 
 
 # A client waits until one of `workers` is free to begin with it.
-pools = mark.models.with_args(lambda model: model.pool)
+pools = pytest.mark.models.with_args(lambda model: model.pool)
 
 
 # Nothing costs processor time while nothing happens: that it does in busy_poll is its exhibit.

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from iolab.registry import Model
 
+from iolab.registry import Model
 from tests.support.server import RunningServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS
 

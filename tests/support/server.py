@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from iolab.registry import Model
-from iolab_client import peers
 from prometheus_client.parser import text_string_to_metric_families
 
+from iolab.registry import Model
+from iolab_client import peers
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 Settings = Mapping[str, Any]

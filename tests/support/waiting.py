@@ -16,7 +16,7 @@ Seen = TypeVar("Seen")
 
 
 def eventually(look: Callable[[], Seen], what: str, *, seconds: float = DEADLINE_SECONDS) -> Seen:
-    """Look again and again until `look` shows something true, and return it. AssertionError with `what` at the deadline."""
+    """Look until `look` shows something true, and return it. AssertionError with `what` at the deadline."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:
