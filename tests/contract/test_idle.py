@@ -1,4 +1,4 @@
-"""docs/contract.md: a connection on which no byte moved either way for `idle_seconds` is closed; waiting is not silence."""
+"""A connection on which no byte moved either way for `idle_seconds` is closed; waiting is not silence."""
 
 from __future__ import annotations
 
