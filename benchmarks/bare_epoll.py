@@ -24,7 +24,7 @@ while True:
         sock = sockets[fd]
         if fd in owed:
             rest = owed.pop(fd)
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):
                 rest = rest[sock.send(rest) :]
             if rest:
                 owed[fd] = rest
@@ -36,6 +36,7 @@ while True:
         except OSError:
             data = b""
         if not data:
+            owed.pop(fd, None)
             poller.unregister(fd)
             sockets.pop(fd).close()
             continue
@@ -44,6 +45,10 @@ while True:
             sent = sock.send(answer)
         except BlockingIOError:
             sent = 0
+        except OSError:
+            poller.unregister(fd)
+            sockets.pop(fd).close()
+            continue
         if sent < len(answer):
             owed[fd] = memoryview(answer)[sent:]
             poller.modify(fd, select.EPOLLOUT)
