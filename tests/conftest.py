@@ -60,11 +60,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return 0, 0
         return 1 + TARGETS.index(target), slugs.index(model.slug) if isinstance(model, Model) else 0
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     elsewhere = [item for item in items if _parameter(item, "fleet") not in (None, *TARGETS)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = sorted((item for item in items if item not in elsewhere), key=place)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tell pytest-xdist what belongs together. It looks before pytest_collection_modifyitems of this file runs."""
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:

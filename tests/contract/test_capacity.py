@@ -27,7 +27,7 @@ class OutOfDescriptors:
         self.server = server
         self.served = server.connect()
         assert peers.ask(self.served, b"here") == b"HERE"
-        server.limit_descriptors(server.descriptors()[-1] + 1)
+        server.limit_descriptors(server.descriptors_at_rest()[-1] + 1)
         self.late = server.connect_many(8)
         for client in self.late:
             client.sendall(b"late")

@@ -164,6 +164,16 @@ class RunningServer(ABC):
         """The numbers of its open descriptors."""
         return sorted(int(number) for number in self.beside("ls", f"/proc/{self.pid}/fd").split())
 
+    def descriptors_at_rest(self) -> list[int]:
+        """The numbers of its open descriptors once they stay the same: a thread that starts has one for a moment."""
+        looks: list[list[int]] = []
+
+        def steady() -> list[int]:
+            looks.append(self.descriptors())
+            return looks[-1] if len(looks) >= 5 and all(look == looks[-1] for look in looks[-5:]) else []
+
+        return eventually(steady, "the descriptors stay the same")
+
     def limit_descriptors(self, soft: int) -> None:
         """Have the kernel give it descriptors below that number only; those it has stay."""
         for stat in self.group():
