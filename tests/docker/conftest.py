@@ -1,4 +1,4 @@
-"""One project that is up for the whole suite; a test leaves it as it found it."""
+"""One project that is up for the whole suite; every test leaves it as it found it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def engine(_targets: Any) -> None:
     _targets.fleet("compose")
 
 
-@pytest.fixture(scope="session")
+# Not for the session: the suites that come after this one have no need of containers and their health checks.
+@pytest.fixture(scope="package")
 def project(engine: None) -> Iterator[Project]:
     """Every model in its container, healthy after one `docker compose up --wait`."""
     settings = {
@@ -44,6 +45,7 @@ def project(engine: None) -> Iterator[Project]:
     project = Project(settings, STOP_GRACE_SECONDS=str(STOP_GRACE_SECONDS))
     try:
         project.up("--wait")
+        project.health_after_up = {slug: project.service(model).health for slug, model in MODELS.items()}
         yield project
     finally:
         project.close()

@@ -101,6 +101,7 @@ class Project(ComposeTarget):
         # Everyone may write there, so that it is the mount alone which keeps a container from it.
         for path in (self.folder, *self.folder.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
+        self.health_after_up: dict[str, str] = {}
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
             "HEALTH_INTERVAL": "1s",
@@ -114,9 +115,9 @@ class Project(ComposeTarget):
     def compose(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
         return super().compose(*arguments, variables=self._variables | dict(variables or {}))
 
-    def up(self, *arguments: str) -> str:
-        """`docker compose up`, of images that are there."""
-        return self.compose("up", "--detach", "--no-build", *arguments)
+    def up(self, *arguments: str) -> None:
+        """`docker compose up`, of images that are there. AssertionError if it does not exit with 0."""
+        self.compose("up", "--detach", "--no-build", *arguments)
 
     def down(self) -> str:
         """What `make down` does."""
