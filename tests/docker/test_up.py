@@ -7,14 +7,13 @@ import pytest
 from iolab.registry import MODELS, Model
 from iolab_client import payload, peers
 from tests.docker.project import Project, Service
-from tests.support.waiting import eventually
 
 STREAM = payload.make(3 * 1024 * 1024)
 
 
-def test_every_model_is_healthy(project: Project, model: Model) -> None:
-    # Other tests may have started it anew: then its first check is a moment away.
-    eventually(lambda: project.service(model).health == "healthy", "the container is healthy")
+def test_compose_has_waited_until_every_model_is_healthy(project: Project, model: Model) -> None:
+    """It returned 0, or there were no project; and this is what it left, before any test."""
+    assert project.health_after_up[model.slug] == "healthy"
 
 
 def test_nothing_else_runs(project: Project) -> None:
