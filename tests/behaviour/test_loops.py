@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
 
 from iolab_client import peers
+from tests.support.fleet import Lab
 from tests.support.models import only, waiting
+from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
-from tests.support.waiting import for_a_while
+from tests.support.waiting import eventually, for_a_while
 
 Start = Callable[..., RunningServer]
 
@@ -68,6 +71,37 @@ def test_select_holds_960_clients_and_refuses_one_more(start: Start) -> None:
 def test_the_same_limit_holds_where_the_loop_is_told_to_select(start: Start) -> None:
     assert start(selector="select").listening["limits"]["max_connections"] == 960
     assert start(selector="poll").listening["limits"]["max_connections"] > 960
+
+
+@pytest.mark.targets("process")
+@only("epoll_loop", "select_loop")
+def test_select_refuses_by_the_descriptors_number_however_few_are_open(lab: Lab) -> None:
+    settings = {"selector": "select"} if "selector" in lab.model.own_keys else {}
+    target = lab.target
+    assert isinstance(target, ProcessTarget)
+    # It inherits a thousand descriptors of which it knows nothing, and is left with numbers near the end of the set.
+    crowd = ["bash", "-c", 'for n in {10..1009}; do eval "exec $n</dev/null"; done; exec "$@"', "crowd"]
+    server = lab.adopt(target.start(lab.model, settings, prefix=crowd))
+    clients = server.connect_many(40)
+    eventually(
+        lambda: server.metric("connections_open") + server.metric("connections_refused_total") == 40, "all were seen"
+    )
+
+    assert max(server.descriptors()) <= 1023
+    refused = [client for client in clients if ended(client)]
+    assert len(refused) == server.metric("connections_refused_total") >= 40 - 14
+    served = [client for client in clients if client not in refused]
+    assert served
+    for client in served:
+        assert peers.ask(client, b"served") == b"SERVED"
+
+
+def ended(client: socket.socket) -> bool:
+    """Whether the server has closed the connection."""
+    try:
+        return client.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
 
 
 @only("epoll_loop", "select_loop")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from iolab_client import payload, peers
@@ -77,14 +79,22 @@ def test_a_client_that_half_closes_without_a_word_gets_the_end(server: RunningSe
     assert peers.read_to_end(client) == b""
 
 
+@pytest.mark.parametrize(
+    "high_water",
+    [
+        pytest.param(131072, id="the end comes behind what the server does not read yet"),
+        pytest.param(64 * MEBIBYTE, id="the end is read long before all is sent"),
+    ],
+)
 def test_a_client_that_half_closes_while_much_is_owed_gets_all_of_it_however_late_it_reads(
-    server: RunningServer,
+    share: Callable[..., RunningServer], high_water: int
 ) -> None:
+    server = share(high_water=high_water)
     stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     taken = flood_all([client], stream)
     peers.half_close(client)
-    # The FIN has arrived behind what the server does not read yet: it still owes everything to this client.
+    # It still owes everything to this client.
     assert server.metric("connections_open") == 1
 
     assert payload.difference(peers.read_to_end(client), payload.answer(stream[:taken])) is None

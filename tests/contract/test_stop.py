@@ -126,7 +126,7 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
 
 
 def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
-    server = start()
+    server = start(high_water=64 * MEBIBYTE)
     stream = payload.make(16 * MEBIBYTE)
     client, sent = stuck_reader(server, stream)
     peers.half_close(client)
