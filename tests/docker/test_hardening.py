@@ -16,7 +16,7 @@ import pytest
 from iolab_client import peers
 from tests.docker.project import Project, Service
 from tests.support.models import only
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, for_a_while
 
 MEBIBYTE = 1024 * 1024
 USER = 10001
@@ -43,15 +43,19 @@ TAMPERING = {
 
 # Each must raise PermissionError: a system call that needs a capability.
 PRIVILEGES = {
-    "become root": "os.setuid(0)",
+    "become somebody else": "os.setuid(1)",
     "change the root": "os.chroot('/')",
-    "give files away": "os.chown('/dev/shm', 0, 0)",
+    "give files away": "os.chown('/dev/shm', 1, 1)",
     "make a device": "os.mknod('/dev/shm/disk', 0o60600, os.makedev(8, 0))",
     "open a raw socket": "socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)",
     "rename the machine": "socket.sethostname('intruder')",
     "run before others": "os.nice(-5)",
     "have more descriptors": "resource.setrlimit(resource.RLIMIT_NOFILE, (16384, 16385))",
 }
+
+
+# Root, with `docker exec --user 0`, is as powerless: it has no capability, and the root is read-only for it too.
+as_anybody = pytest.mark.parametrize("user", ["", "0"], ids=["as_itself", "as_root"])
 
 
 def status_of(service: Service, pid: int | str) -> dict[str, str]:
@@ -66,9 +70,9 @@ def in_cgroup(service: Service, *files: str) -> int:
     return int(service.beside("sh", "-c", f"for file in {paths}; do [ -f $file ] && exec cat $file; done; false"))
 
 
-def python(service: Service, program: str) -> Any:
+def python(service: Service, program: str, user: str = "") -> Any:
     """Run a program of Python in the container; what it printed, as JSON."""
-    code, printed = service.run_in_it("python", "-c", program)
+    code, printed = service.run_in_it("python", "-c", program, user=user)
     assert code == 0, printed
     return json.loads(printed)
 
@@ -108,7 +112,8 @@ def test_it_shares_nothing_with_the_host_but_its_configs(service: Service) -> No
     assert (mount["Destination"], mount["RW"]) == ("/etc/iolab", False)
 
 
-def test_what_needs_a_capability_fails(service: Service) -> None:
+@as_anybody
+def test_what_needs_a_capability_fails(service: Service, user: str) -> None:
     program = f"""
 import json, os, resource, socket
 failed = {{}}
@@ -122,15 +127,14 @@ for what, attempt in {PRIVILEGES!r}.items():
         failed[what] = {errno.EPERM}
 print(json.dumps(failed))
 """
-    assert python(service, program) == dict.fromkeys(PRIVILEGES, errno.EPERM)
+    assert python(service, program, user) == dict.fromkeys(PRIVILEGES, errno.EPERM)
 
 
 # What it may write
 
 
-@pytest.mark.parametrize("user", ["", "0"], ids=["as_itself", "as_root"])
+@as_anybody
 def test_nothing_can_be_changed(service: Service, user: str) -> None:
-    """Root is who someone with the engine at hand may be: without capabilities, on a root that is read-only."""
     assert service.container.attrs["HostConfig"]["ReadonlyRootfs"]
     # One `docker exec` for all: each line is the exit code of one attempt.
     attempts = "\n".join(f"( {attempt} ) >/dev/null 2>&1; echo $?" for attempt in TAMPERING.values())
@@ -211,17 +215,15 @@ except OSError as error:
 @only("busy_poll")
 def test_a_busy_poll_is_given_half_a_core_at_most(service: Service) -> None:
     assert service.container.attrs["HostConfig"]["NanoCpus"] == 500_000_000
+    files = "/sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us"
+    quota, period = service.beside("sh", "-c", f"cat {files} 2>/dev/null; true").split()
+    assert int(quota) / int(period) == 0.5
+
+    # Whoever has the machine for itself sees it come near that; on a busy one it gets less.
     begun, before = time.monotonic(), service.cpu_seconds()
-    throttled = times_throttled(service)
-    eventually(lambda: times_throttled(service) > throttled + 5, "the kernel keeps it from running")
-
+    for _ in for_a_while(2, step=0.5):
+        assert still_serves(service)
     assert service.cpu_seconds() - before < 0.6 * (time.monotonic() - begun) + 0.1
-
-
-def times_throttled(service: Service) -> int:
-    """How often it had used its share of a period up."""
-    stat = service.beside("sh", "-c", "cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null; true")
-    return next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("nr_throttled"))
 
 
 # What is in it
