@@ -89,19 +89,22 @@ def test_select_refuses_by_the_descriptors_number_however_few_are_open(lab: Lab)
 
     assert max(server.descriptors()) <= 1023
     refused = [client for client in clients if ended(client)]
-    assert len(refused) == server.metric("connections_refused_total") >= 40 - 14
+    assert len(refused) == server.metric("connections_refused_total")
     served = [client for client in clients if client not in refused]
-    assert served
+    assert 0 < len(served) < 24
     for client in served:
         assert peers.ask(client, b"served") == b"SERVED"
 
 
 def ended(client: socket.socket) -> bool:
     """Whether the server has closed the connection."""
+    client.setblocking(False)
     try:
-        return client.recv(1, socket.MSG_DONTWAIT) == b""
+        return client.recv(1) == b""
     except BlockingIOError:
         return False
+    finally:
+        client.settimeout(peers.DEADLINE_SECONDS)
 
 
 @only("epoll_loop", "select_loop")

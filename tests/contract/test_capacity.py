@@ -86,7 +86,8 @@ def test_out_of_descriptors_those_who_are_there_are_served(seen: Seen) -> None:
 
 @waiting
 def test_out_of_descriptors_no_processor_is_burnt_also_not_by_the_admin_port(seen: Seen) -> None:
-    assert seen.cores < 0.4
+    # A spin takes a core, or what a busy machine leaves of it.
+    assert seen.cores < 0.15
 
 
 def test_out_of_descriptors_the_log_says_so_once_a_second_at_most(seen: Seen) -> None:

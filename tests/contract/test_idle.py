@@ -62,14 +62,14 @@ def test_a_slow_reader_that_still_takes_bytes_is_not_idle(share: Share) -> None:
     stream = payload.make(300_000)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     client.sendall(stream)
-    peers.half_close(client)
     got = bytearray()
     for _ in for_a_while(3 * IDLE_SECONDS, step=IDLE_SECONDS / 10):
         got += peers.read_exactly(client, 8192)
     assert len(got) < len(stream)
-    got += peers.read_to_end(client)
+    got += peers.read_exactly(client, len(stream) - len(got))
 
     assert payload.difference(bytes(got), payload.answer(stream)) is None
+    assert peers.exchange(client, b"still here") == b"STILL HERE"
 
 
 def test_a_reader_that_takes_nothing_any_more_is_closed(share: Share) -> None:
