@@ -4,7 +4,7 @@
 
 A name is a model, a model with settings (`epoll_loop:buffer_size=4096`) or a script of this folder. The first one is
 what the others are shares of. Each round starts a fresh process per name, in shuffled order: the server on the first
-processor, the generator (compiled here with cc) on the second. Needs no Docker.
+processor, the generator (compiled here with cc) on the last one. Needs no Docker.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+
+import psutil
 
 HERE = Path(__file__).parent
 
@@ -44,11 +46,12 @@ def start(name: str, server_cpus: set[int], folder: Path) -> tuple[subprocess.Po
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of all threads, from the scheduler's own nanoseconds: proc(5), schedstat."""
+    """Processor time of all threads, its children's too, from the scheduler's own nanoseconds: proc(5), schedstat."""
     total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0])
+    for process in (pid, *(child.pid for child in psutil.Process(pid).children())):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            with contextlib.suppress(OSError):
+                total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 

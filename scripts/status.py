@@ -61,12 +61,13 @@ def last_words(service: str) -> str:
     return lines[-1] if lines else "its log is empty"
 
 
-def declared_unavailable(line: str) -> bool:
-    """Whether a server's last line says that this machine cannot run its model: no failure of ours."""
+def declared_unavailable(line: str) -> str | None:
+    """Why this machine cannot run a model, if that is what its server's last line says: no failure of ours."""
     try:
-        return bool(json.loads(line).get("event") == "unavailable")
-    except (ValueError, AttributeError):
-        return False
+        said = json.loads(line)
+        return str(said["reason"]) if said["event"] == "unavailable" else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def main() -> int:
@@ -87,8 +88,8 @@ def main() -> int:
             if container["State"] == "exited":
                 state = f"exited ({container['ExitCode']})"
             words = last_words(service)
-            if declared_unavailable(words):
-                state = "unavailable"
+            if reason := declared_unavailable(words):
+                state, words = "unavailable", reason
             else:
                 failed += 1
             notes.append(f"{service} is {state}: {words[:400]}")

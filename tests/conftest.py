@@ -70,16 +70,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without groups every worker starts the shared servers and projects once more: slow, and too much at once."""
+    if session.config.getoption("loadgroup", False):
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        if alone:
+            raise pytest.UsageError(f"pytest-xdist has not grouped {alone[0]} and {len(alone) - 1} more")
+
+
 def _group(item: pytest.Item) -> str:
     """What one worker does one after the other, where pytest-xdist divides the suites among several.
 
-    A model's tests of one module use its servers together, and the docker suite's one running project. All that
-    busy_poll does is one group: it takes a processor.
+    A model's tests of one module use its servers together. The docker suite is two groups, about as long as each other:
+    each has a project of all models running meanwhile. All that busy_poll does is one group: it takes a processor.
     """
     target, model = _parameter(item, "fleet"), _parameter(item, "model")
     module = item.path.relative_to(item.config.rootpath)
     if module.is_relative_to("tests/docker"):
-        return "docker"
+        return "docker stop and settings" if module.stem in ("test_stop", "test_settings") else "docker"
     if target not in TARGETS or not isinstance(model, Model):
         return str(module)
     return f"{target} {model.slug}" if model.slug == "busy_poll" else f"{target} {model.slug} {module}"

@@ -333,7 +333,7 @@ def broken_peers(subject: Subject) -> None:
         for fault in ("reset", "reset with answers unread", "reset after FIN", "close with answers unread"):
             peer = subject.connect(small_buffers="unread" in fault)
             with peer:
-                subject.ask(peer, b"hello", "a client that is going to break")
+                subject.ask(peer, b"hello", f"a client before its {fault}")
                 if "unread" in fault:
                     with contextlib.suppress(TimeoutError):
                         subject.flood(peer, data, quiet_seconds=0.05)

@@ -44,16 +44,21 @@ def serve(
 
     # Before anything heavy is imported: a signal that comes now is kept until someone waits for it.
     block_signals()
-    from iolab import settings
     from iolab.registry import find
 
     try:
         model = find(slug)
+        model.patch()
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from None
+    except ModuleNotFoundError as error:
+        end(ImportError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'"), 1)
+    from iolab import settings
+
+    try:
         values = settings.load(model, folder, file)
         if port is None:
             settings.check_compose(values, model, file or settings.file_of(model, folder), os.environ)
-    except KeyError as error:
-        raise click.UsageError(error.args[0]) from None
     except settings.BadSetting as error:
         end(error, 2)
     from iolab.serve import StartError, run
@@ -76,8 +81,10 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
     # As Ctrl-C, so that a SIGTERM stops the servers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        servers = launcher.start(slugs, folder, detach=detach)
+        servers, reasons = launcher.start(slugs, folder, detach=detach)
         click.echo(launcher.table(servers), err=not detach)
+        for slug, reason in reasons.items():
+            click.echo(f"{slug} is unavailable: {reason}", err=not detach)
         if not detach:
             click.echo("Ctrl-C stops them.", err=True)
             sys.exit(launcher.run_until_stopped(servers))

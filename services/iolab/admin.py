@@ -1,13 +1,16 @@
-"""The admin port: /healthz, /metrics and /threads over HTTP, in a thread of its own.
+"""The admin port: /healthz, /metrics and /threads over HTTP, in a thread of its own, or in a supervisor's loop.
 
 A scrape reads counters that the model's threads write for themselves, so that no message pays for it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import resource
+import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer
 from typing import Any
@@ -19,11 +22,15 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iolab.server import CAPACITY, PAUSE_SECONDS, Server, accept_queue
-from iolab.threads import photograph, start_thread
+from iolab.server import CAPACITY, PAUSE_SECONDS, Server
+from iolab.threads import photograph
 
 # A client of the admin port that says nothing is let go after so many seconds: one at a time is served.
 REQUEST_SECONDS = 5
+# As long as that a supervisor waits for a client that does not take its page.
+ANSWER_SECONDS = 1
+# Above this a request that came bit by bit is answered as it is: no page needs so much.
+REQUEST_BYTES = 65536
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -32,7 +39,7 @@ TOTALS = (
     ("accepted", "connections_accepted", "Connections accepted and served, or kept waiting for a worker"),
     ("refused", "connections_refused", "Connections closed at once: max_connections were open"),
     ("unserved", "connections_unserved", "Connections closed at the stop before a worker began with them"),
-    ("lost", "connections_lost", "Connections that ended by a fault of the peer"),
+    ("lost", "connections_lost", "Connections that ended by a fault of the peer, or because there was no answer"),
     ("pauses", "accept_pauses", "Times that accepting paused because the capacity ran out"),
     ("answers", "answers", "Answers made, one for each read"),
     ("received_bytes", "received_bytes", "Bytes received"),
@@ -41,11 +48,10 @@ TOTALS = (
 
 
 class Books(Collector):
-    """A server and its process as Prometheus metrics."""
+    """A server and its processes as Prometheus metrics."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._process = psutil.Process()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what it collects is asked for at a scrape only."""
@@ -60,29 +66,31 @@ class Books(Collector):
             counter = CounterMetricFamily(f"iolab_{name}", text, labels=["model"])
             counter.add_metric([slug], getattr(totals, field))
             yield counter
-        process = self._process
-        with process.oneshot():
-            cpu = process.cpu_times()
-            switches = process.num_ctx_switches()
-            gauges = (
-                ("connections_open", "Open connections, those that wait for a worker among them", server.open_count()),
-                ("connections_waiting", "Connections, or answers of theirs, that wait for a worker", server.waiting()),
-                ("accept_queue_length", "Clients that the kernel holds for accept(2)", accept_queue(server.listener)),
-                ("process_resident_memory_bytes", "Resident memory of the process", process.memory_info().rss),
-                ("process_open_descriptors", "Open descriptors of the process", process.num_fds()),
-                ("process_threads", "Threads of the process", process.num_threads()),
-            )
+        used = usage(server.processes())
+        gauges = (
+            ("connections_open", "Open connections, those that wait for a worker among them", server.open_count()),
+            ("connections_waiting", "Connections, or answers of theirs, that wait for a worker", server.waiting()),
+            ("accept_queue_length", "Clients that the kernel holds for accept(2)", server.accept_queue()),
+            ("processes", "Processes of the server", used.processes),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory of the processes, what they share counted for each",
+                used.memory_bytes,
+            ),
+            ("process_open_descriptors", "Open descriptors of the processes", used.descriptors),
+            ("process_threads", "Threads of the processes", used.threads),
+        )
         for name, text, value in gauges:
             gauge = GaugeMetricFamily(f"iolab_{name}", text, labels=["model"])
             gauge.add_metric([slug], value)
             yield gauge
         counter = CounterMetricFamily("iolab_process_cpu_seconds", "Processor time", labels=["model", "mode"])
-        counter.add_metric([slug, "user"], cpu.user)
-        counter.add_metric([slug, "system"], cpu.system)
+        counter.add_metric([slug, "user"], used.user_seconds)
+        counter.add_metric([slug, "system"], used.system_seconds)
         yield counter
         counter = CounterMetricFamily("iolab_process_context_switches", "Context switches", labels=["model", "kind"])
-        counter.add_metric([slug, "voluntary"], switches.voluntary)
-        counter.add_metric([slug, "involuntary"], switches.involuntary)
+        counter.add_metric([slug, "voluntary"], used.voluntary_switches)
+        counter.add_metric([slug, "involuntary"], used.involuntary_switches)
         yield counter
         gauge = GaugeMetricFamily(
             "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
@@ -92,6 +100,44 @@ class Books(Collector):
                 gauge.add_metric([slug, limit], value)
         yield gauge
         yield InfoMetricFamily("iolab_settings", "The settings in force", settings_shown(server))
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """What processes use, taken together. Times and switches go on counting what those have used that have ended."""
+
+    processes: int = 0
+    memory_bytes: int = 0
+    descriptors: int = 0
+    threads: int = 0
+    user_seconds: float
+    system_seconds: float
+    voluntary_switches: int
+    involuntary_switches: int
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """What these processes and the children that have ended use."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = Usage(
+        user_seconds=ended.ru_utime,
+        system_seconds=ended.ru_stime,
+        voluntary_switches=ended.ru_nvcsw,
+        involuntary_switches=ended.ru_nivcsw,
+    )
+    for pid in pids:
+        process = psutil.Process(pid)
+        # A child that was killed a moment ago has no memory nor descriptors any more.
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied), process.oneshot():
+            cpu, switches = process.cpu_times(), process.num_ctx_switches()
+            used.user_seconds += cpu.user
+            used.system_seconds += cpu.system
+            used.voluntary_switches += switches.voluntary
+            used.involuntary_switches += switches.involuntary
+            used.memory_bytes += process.memory_info().rss
+            used.threads += process.num_threads()
+            used.descriptors += process.num_fds()
+            used.processes += 1
+    return used
 
 
 def settings_shown(server: Server) -> dict[str, str]:
@@ -108,7 +154,28 @@ class _Handler(WSGIRequestHandler):
         """Nothing: the log is about the server's life."""
 
 
-class _Server(WSGIServer):
+class _HeardHandler(_Handler):
+    """Answers a request that has come already."""
+
+    timeout = ANSWER_SECONDS
+
+    def __init__(self, request: socket.socket, client_address: Any, server: Admin, heard: bytes) -> None:
+        self._heard = heard
+        super().__init__(request, client_address, server)
+
+    def setup(self) -> None:
+        """Read what was heard, and no socket."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(io.BytesIO(self._heard))
+
+
+class Admin(WSGIServer):
+    """The admin port, bound. `serve_forever` is for a thread; a loop watches it, and what `accept` gives."""
+
+    # Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
+    request_queue_size = 64
+
     def server_bind(self) -> None:
         """Bind without asking the DNS for our own name, as WSGIServer does: an answer may take seconds."""
         TCPServer.server_bind(self)
@@ -121,12 +188,54 @@ class _Server(WSGIServer):
             return super().get_request()
         except OSError as error:
             if error.errno in CAPACITY:
-                time.sleep(PAUSE_SECONDS)
+                # Not time.sleep: gevent's would make a hub for this thread now, which takes descriptors.
+                threading.Event().wait(PAUSE_SECONDS)
             raise
 
+    def accept(self) -> Caller | None:
+        """The next client, for a loop; None: it has left already, or there is no capacity."""
+        try:
+            sock, address = self.get_request()
+        except OSError:
+            return None
+        return Caller(self, sock, address)
 
-def start_admin(server: Server, host: str, port: int) -> int:
-    """Serve the admin pages from now on; return the port, which the kernel picks if `port` is 0. Raises OSError."""
+
+class Caller:
+    """A client of the admin port whose request may come bit by bit: nobody waits for it but a loop."""
+
+    def __init__(self, admin: Admin, sock: socket.socket, address: Any) -> None:
+        self.sock = sock
+        self._admin = admin
+        self._address = address
+        self._heard = b""
+        sock.setblocking(False)
+
+    def hear(self) -> bool:
+        """Take what came; return whether that is all: a request, or the client's end."""
+        try:
+            data = self.sock.recv(REQUEST_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self._heard += data
+        return not data or len(self._heard) >= REQUEST_BYTES or self._heard.endswith((b"\r\n\r\n", b"\n\n"))
+
+    def answer(self) -> None:
+        """Answer what was heard, and close."""
+        # One that has left meanwhile has no need of it.
+        with contextlib.suppress(OSError):
+            _HeardHandler(self.sock, self._address, self._admin, self._heard)
+        self.close()
+
+    def close(self) -> None:
+        """Close."""
+        self._admin.shutdown_request(self.sock)
+
+
+def open_admin(server: Server, host: str, port: int) -> Admin:
+    """Bind the admin port, which the kernel picks if `port` is 0; `server_port` tells. Raises OSError."""
     registry = CollectorRegistry()
     registry.register(Books(server))
     metrics = make_wsgi_app(registry)
@@ -141,17 +250,15 @@ def start_admin(server: Server, host: str, port: int) -> int:
                 body: Iterable[bytes] = metrics(environment, start_response)
                 return body
             case "/threads":
-                pids = [psutil.Process().pid]
-                pids += [child.pid for child in psutil.Process().children(recursive=True)]
-                processes = photograph(pids, leave_out=threading.get_native_id())
+                # A supervisor has one thread only, and takes the picture with it: it is seen running.
+                leave_out = 0 if server.model.forks else threading.get_native_id()
+                processes = photograph(server.processes(), leave_out=leave_out)
                 return _answer(start_response, "200 OK", {"model": server.model.slug, "processes": processes})
             case path:
                 pages = "/healthz, /metrics, /threads"
                 return _answer(start_response, "404 Not Found", {"error": f"no page {path}; there are: {pages}"})
 
-    httpd = make_server(host, port, application, _Server, _Handler)
-    start_thread(httpd.serve_forever, "admin")
-    return httpd.server_port
+    return make_server(host, port, application, Admin, _Handler)
 
 
 def _answer(start_response: StartResponse, status: str, body: object) -> list[bytes]:

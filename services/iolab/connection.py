@@ -20,7 +20,46 @@ WRITE = 4
 BUGS = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EFAULT})
 
 
-class Connection(Peer):
+class LoopPeer(Peer):
+    """What a loop asks of a connection now and then: is it idle, and is it over, while the server stops."""
+
+    __slots__ = ("_finishing", "_server")
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._server = server
+        self._finishing = False
+
+    def is_idle(self, now: float) -> bool:
+        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell."""
+        return self.silent_for(now, moved(self)) >= self._server.settings.idle_seconds
+
+    def drain(self, now: float) -> bool:
+        """One look at it while the server stops, at least every DRAIN_TICK seconds. False: it is over.
+
+        Once quiet it is given its FIN; then what comes is thrown away until the peer has acknowledged everything.
+        """
+        if self._finishing:
+            return not finished(self.sock)
+        silent_for = min(self.silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
+        quiet = not self._owes() and silent_for >= self._server.settings.drain_quiet_seconds
+        if quiet and nothing_came(self.sock):
+            self._finishing = True
+            begin_farewell(self.sock)
+        return True
+
+    def close(self) -> None:
+        """Close the socket and the books on it."""
+        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
+        self.sock.close()
+        self._server.closed(self)
+
+    def _owes(self) -> bool:
+        """Whether there are answers that the kernel has not taken yet."""
+        raise NotImplementedError
+
+
+class Connection(LoopPeer):
     """Reads, answers and writes as far as the socket allows.
 
     `interest` says what to wait for next. READ is off while more than `high_water` bytes are owed, so that a peer that
@@ -30,23 +69,18 @@ class Connection(Peer):
     __slots__ = (
         "_answer",
         "_buffer_size",
-        "_finishing",
-        "_moved",
         "_owed",
         "_peer_finished",
         "_recv",
         "_send",
-        "_server",
-        "_silent_since",
         "interest",
     )
 
     def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
-        super().__init__(sock)
+        super().__init__(server, sock)
         # accept(2) does not hand O_NONBLOCK down from the listener.
         sock.setblocking(False)
         self.interest = READ
-        self._server = server
         self._answer = answer
         self._buffer_size = server.settings.buffer_size
         self._recv = sock.recv
@@ -54,9 +88,6 @@ class Connection(Peer):
         # None, not an empty buffer: most peers are never owed anything between two calls.
         self._owed: bytearray | None = None
         self._peer_finished = False
-        self._finishing = False
-        self._moved = -1
-        self._silent_since = 0.0
         server.opened(self)
 
     def fileno(self) -> int:
@@ -102,40 +133,8 @@ class Connection(Peer):
             self.error = error
             return False
 
-    def is_idle(self, now: float) -> bool:
-        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell.
-
-        A byte has moved when the peer acknowledged it: one that sits in the kernel has not.
-        """
-        moved = self.received_bytes + self.sent_bytes - unacknowledged(self.sock)
-        return self._silent_for(now, moved) >= self._server.settings.idle_seconds
-
-    def drain(self, now: float) -> bool:
-        """One look at it while the server stops, at least every DRAIN_TICK seconds. False: it is over.
-
-        Once quiet it is given its FIN; then what comes is thrown away until the peer has acknowledged everything.
-        """
-        if self._finishing:
-            return not finished(self.sock)
-        silent_for = min(self._silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
-        quiet = not self._owed and silent_for >= self._server.settings.drain_quiet_seconds
-        if quiet and nothing_came(self.sock):
-            self._finishing = True
-            begin_farewell(self.sock)
-        return True
-
-    def close(self) -> None:
-        """Close the socket and the books on it."""
-        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
-        self.sock.close()
-        self._server.closed(self)
-
-    def _silent_for(self, now: float, moved: int) -> float:
-        """Seconds since `moved` was first seen: no clock is read for a message, only for a look."""
-        if moved != self._moved:
-            self._moved = moved
-            self._silent_since = now
-        return now - self._silent_since
+    def _owes(self) -> bool:
+        return self._owed is not None
 
     def _send_owed(self) -> None:
         assert self._owed is not None
@@ -189,6 +188,11 @@ def finished(sock: socket.socket) -> bool:
         if error.errno in BUGS:
             raise
         return True
+
+
+def moved(peer: Peer) -> int:
+    """Bytes that moved either way: one has when the peer acknowledged it; those that sit in a buffer have not."""
+    return peer.received_bytes + peer.sent_bytes - peer.buffered() - unacknowledged(peer.sock)
 
 
 def unacknowledged(sock: socket.socket) -> int:

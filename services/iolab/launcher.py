@@ -25,14 +25,19 @@ class LaunchError(Exception):
     """A server that did not start, or did not stop. The message is what the user is shown."""
 
 
-def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> list[Running]:
+def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple[list[Running], dict[str, str]]:
     """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
 
-    Detached servers log to files in the run folder. Raises BadSetting, LaunchError.
+    Returns the servers, and why each model that this machine cannot run was left out. Detached servers log to files in
+    the run folder. Raises BadSetting, LaunchError.
     """
     settings = load_all(folder)
     chosen = [find(slug).slug for slug in slugs] or list(MODELS)
     stop(chosen)
+    reasons = {slug: reason for slug in chosen if (reason := MODELS[slug].unavailable(settings[slug]))}
+    chosen = [slug for slug in chosen if slug not in reasons]
+    if not chosen:
+        raise LaunchError("\n".join(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items()))
     logs = runfiles.folder()
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     started = {slug: _start(slug, folder, logs if detach else None) for slug in chosen}
@@ -49,7 +54,7 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> list[
         asked = settings[server.model].port
         if asked != server.port:
             raise LaunchError(f"{server.model} listens on {server.port} instead of {asked}")
-    return servers
+    return servers, reasons
 
 
 def run_until_stopped(servers: list[Running]) -> int:

@@ -22,18 +22,27 @@ class _JsonFormatter(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "model": self._model,
-            "event": record.msg,
+            "event": record.getMessage(),
         }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
         return json.dumps(line | getattr(record, "fields", {}))
 
 
 def configure(level: str, model: str) -> None:
-    """Log to stdout from `level` (debug, info) on, as this model."""
+    """Log to stdout from `level` (debug, info, warning) on, as this model."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter(model))
     _logger.handlers = [handler]
     _logger.setLevel(level.upper())
     _logger.propagate = False
+
+
+def adopt(logger: logging.Logger) -> None:
+    """Have a library's warnings among our lines."""
+    logger.handlers = _logger.handlers
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
 
 
 def info(event: str, **fields: Any) -> None:

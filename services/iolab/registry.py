@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iolab.server import Server
+    from iolab.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,9 @@ class Model:
     """One way to wait.
 
     `own_keys` are the settings that only some models have. `pool` says that a client waits until one of `workers`
-    threads is free to begin with it; `thread_per_client` that every open connection takes a thread.
+    threads is free to begin with it; `thread_per_client` that every open connection takes a thread; `patches` that its
+    module changes the standard library, and has to do so before that is used. `probe` is the module whose
+    `unavailable(settings)` tells whether this machine has what the model needs beyond this package.
     """
 
     slug: str
@@ -30,6 +33,13 @@ class Model:
     pool: bool = False
     thread_per_client: bool = False
     selects: bool = False
+    patches: bool = False
+    probe: str = ""
+
+    @property
+    def forks(self) -> bool:
+        """Whether it serves in several processes, which a supervisor starts: services/iolab/processes.py."""
+        return "processes" in self.own_keys
 
     @property
     def service(self) -> str:
@@ -41,10 +51,22 @@ class Model:
         """How this model's variables begin in compose's environment: EPOLL_LOOP_PORT."""
         return self.slug.upper()
 
+    def patch(self) -> None:
+        """Have the module of a model that `patches` do so."""
+        if self.patches:
+            import_module(f"iolab.models.{self.slug}").patch()
+
     def load(self) -> Callable[[Server], None]:
         """Import the model's module and return its `serve`."""
         serve: Callable[[Server], None] = import_module(f"iolab.models.{self.slug}").serve
         return serve
+
+    def unavailable(self, settings: Settings) -> str | None:
+        """Why this machine cannot run the model, and what to do about it, in one line; None if it can."""
+        if not self.probe:
+            return None
+        unavailable: Callable[[Settings], str | None] = import_module(self.probe).unavailable
+        return unavailable(settings)
 
 
 MODELS = {
@@ -81,6 +103,48 @@ MODELS = {
             port=8005,
             summary="epoll_wait(2) in one thread, answers in a pool of threads",
             own_keys=("workers",),
+        ),
+        Model(
+            slug="thread_per_connection",
+            port=8006,
+            summary="a thread for each client, however many there are",
+            thread_per_client=True,
+        ),
+        Model(
+            slug="asyncio_streams",
+            port=8007,
+            summary="a coroutine for each client, on the loop of asyncio or of libuv",
+            own_keys=("loop",),
+        ),
+        Model(
+            slug="tornado_iostream",
+            port=8008,
+            summary="several processes, a coroutine for each client",
+            own_keys=("processes",),
+        ),
+        Model(
+            slug="twisted_reactor",
+            port=8009,
+            summary="one thread, a reactor that calls each client's protocol back",
+        ),
+        Model(
+            slug="gevent_greenlets",
+            port=8010,
+            summary="a greenlet for each client, on sockets that only seem to block",
+            patches=True,
+        ),
+        Model(
+            slug="prefork_epoll",
+            port=8011,
+            summary="several processes, an epoll_loop in each",
+            own_keys=("processes",),
+        ),
+        Model(
+            slug="io_uring_ring",
+            port=8012,
+            summary="one thread, io_uring_enter(2) for what the kernel has accepted, received and sent",
+            own_keys=("buffers",),
+            probe="iolab.io_uring_probe",
         ),
     )
 }

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from iolab import log, orphans, runfiles
-from iolab.admin import start_admin
+from iolab.admin import open_admin
+from iolab.processes import ChildrenFail, Supervisor
 from iolab.registry import Model
-from iolab.server import Server, listen
+from iolab.server import Server, listen, listen_together
 from iolab.settings import Settings
 from iolab.stop import Stop
-from iolab.threads import NoThread, name_thread
+from iolab.threads import NoThread, name_thread, start_thread
 
 
 class StartError(Exception):
@@ -24,24 +25,36 @@ class StartError(Exception):
 
 
 def run(model: Model, settings: Settings) -> None:
-    """Serve until the stop; signals are blocked already. Raises StartError. A drain that fails ends the process."""
+    """Serve until the stop; signals are blocked already. Raises StartError. A drain that fails ends the process.
+
+    Where the machine cannot run the model, the log's one line says so, and the exit is 69: no failure of the server's.
+    """
     log.configure(settings.log_level, model.slug)
     # What top and ps show, and /threads for the first thread.
     name_thread(model.slug)
     threading.excepthook = _crash
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)
-    serve = model.load()
+    if reason := model.unavailable(settings):
+        log.warning("unavailable", reason=reason)
+        sys.exit(os.EX_UNAVAILABLE)
     try:
-        listener = listen(settings)
+        serve = model.load()
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'") from None
+    stop = Stop()
+    server: Server
+    try:
+        if model.forks:
+            server = Supervisor(model, settings, listen_together(settings, settings.process_count), stop)
+        else:
+            server = Server(model, settings, listen(settings), stop)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         raise StartError(f"{where}: {error.strerror}; stop what listens there, or choose another port") from None
-    stop = Stop()
-    server = Server(model, settings, listener, stop)
-    host, port = listener.getsockname()[:2]
+    host, port = server.listener.getsockname()[:2]
     try:
-        admin_port = start_admin(server, settings.host, settings.admin_port)
+        admin = open_admin(server, settings.host, settings.admin_port)
     except OSError as error:
         where = f"{settings.host}:{settings.admin_port}"
         raise StartError(f"admin port {where}: {error.strerror}; choose another admin_port") from None
@@ -50,14 +63,18 @@ def run(model: Model, settings: Settings) -> None:
         connections = server.open_count() + orphans.count(port)
         log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
 
-    stop.watch(settings.drain_seconds, cut)
     stop.then(lambda: log.info("draining", open=server.open_count(), waiting=server.waiting()))
-    with runfiles.announced(model.slug, host, port, admin_port, settings.drain_seconds):
+    if isinstance(server, Supervisor):
+        server.look_after(admin, cut)
+    else:
+        start_thread(admin.serve_forever, "admin")
+        stop.watch(settings.drain_seconds, cut)
+    with runfiles.announced(model.slug, host, port, admin.server_port, settings.drain_seconds):
         log.info(
             "listening",
             host=host,
             port=port,
-            admin_port=admin_port,
+            admin_port=admin.server_port,
             pid=os.getpid(),
             limits=msgspec.structs.asdict(server.limits),
             settings=msgspec.to_builtins(settings),
@@ -66,6 +83,8 @@ def run(model: Model, settings: Settings) -> None:
             serve(server)
         except NoThread as error:
             raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
+        except ChildrenFail as error:
+            raise StartError(f"{error}; the log and the messages above tell why") from None
         orphans.wait_until_acknowledged(port)
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,7 +41,7 @@ GONE_BEFORE_ACCEPT = frozenset(
 class Peer:
     """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
 
-    __slots__ = ("answers", "error", "received_bytes", "sent_bytes", "sock")
+    __slots__ = ("_moved", "_silent_since", "answers", "error", "received_bytes", "sent_bytes", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -48,7 +49,20 @@ class Peer:
         self.received_bytes = 0
         self.sent_bytes = 0
         # Why the peer was lost, if it was.
-        self.error: OSError | None = None
+        self.error: Exception | None = None
+        self._moved = -1
+        self._silent_since = 0.0
+
+    def buffered(self) -> int:
+        """Bytes counted as sent that the kernel has not taken yet: a framework may hold some."""
+        return 0
+
+    def silent_for(self, now: float, moved: int) -> float:
+        """Seconds since the number `moved` was first seen: no clock is read for a message, only for a look."""
+        if moved != self._moved:
+            self._moved = moved
+            self._silent_since = now
+        return now - self._silent_since
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,9 +106,9 @@ class Server:
         # 0, or when to accept again after the capacity ran out.
         self.paused_until = 0.0
         self._descriptor_end = FD_SETSIZE if uses_select(settings, model) else None
-        # Ten looks in that time bring an idle connection's end to within a tenth.
-        self._sweep_seconds = settings.idle_seconds / 10
-        self._next_sweep = time.monotonic() + self._sweep_seconds
+        # How often to look for idle connections; 0: never. Ten looks bring a connection's end to within a tenth.
+        self.sweep_seconds = settings.idle_seconds / 10
+        self._next_sweep = time.monotonic() + self.sweep_seconds
         self._open: set[Peer] = set()
         self._totals = Totals()
         self._books = threading.Lock()
@@ -114,10 +128,7 @@ class Server:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno in CAPACITY:
-                    self.pause(error)
-                elif error.errno not in GONE_BEFORE_ACCEPT:
-                    raise
+                self.not_accepted(error)
                 continue
             if self.admitted(sock):
                 return sock
@@ -126,22 +137,31 @@ class Server:
 
     def admitted(self, sock: socket.socket) -> bool:
         """Whether the model can hold one more connection; one that it cannot is counted as refused."""
-        room = len(self._open) < self.limits.max_connections
+        room = self._places_taken() < self.limits.max_connections
         if room and (self._descriptor_end is None or sock.fileno() < self._descriptor_end):
             return True
         with self._books:
             self._totals.refused += 1
-        self._warn("refused", max_connections=self.limits.max_connections, refused=self._totals.refused)
+        self.warn("refused", max_connections=self.limits.max_connections, refused=self._totals.refused)
         return False
+
+    def not_accepted(self, error: OSError) -> None:
+        """What an accept that failed means: a pause, a client that is gone already, or a bug, which is raised."""
+        if error.errno in CAPACITY:
+            self.pause(error)
+        elif error.errno not in GONE_BEFORE_ACCEPT:
+            raise error
 
     def pause(self, error: Exception) -> None:
         """Accept nobody for 100 ms: a listener out of descriptors stays readable, so that asking on would spin."""
         self.paused_until = time.monotonic() + PAUSE_SECONDS
         with self._books:
             self._totals.pauses += 1
-        self._warn(
-            "out_of_capacity", error=str(error), descriptors=self.limits.descriptors, pause_seconds=PAUSE_SECONDS
-        )
+        self.warn("out_of_capacity", error=str(error), descriptors=self.limits.descriptors, pause_seconds=PAUSE_SECONDS)
+
+    def pause_left(self) -> float:
+        """Seconds until a pause is over."""
+        return max(0.0, self.paused_until - time.monotonic())
 
     def resumed(self) -> bool:
         """True once, when a pause is over: the listener is to be watched again."""
@@ -163,7 +183,7 @@ class Server:
     def wait_for_capacity(self) -> None:
         """Sleep until a pause is over, or the stop is requested: for a model that accepts in a thread of its own."""
         while self.paused_until and not self.resumed():
-            if self.stop.wait(self.paused_until - time.monotonic()):
+            if self.stop.wait(self.pause_left()):
                 self.paused_until = 0.0
 
     def wake_accept_at_stop(self) -> None:
@@ -186,16 +206,16 @@ class Server:
 
     def timeout(self) -> float | None:
         """Seconds until a loop has something to do that no descriptor tells it; None: never."""
-        if not self.paused_until and not self._sweep_seconds:
+        if not self.paused_until and not self.sweep_seconds:
             return None
-        ends = [moment for moment in (self.paused_until, self._sweep_seconds and self._next_sweep) if moment]
+        ends = [moment for moment in (self.paused_until, self.sweep_seconds and self._next_sweep) if moment]
         return max(0.0, min(ends) - time.monotonic())
 
     def sweep_is_due(self) -> bool:
         """Whether it is time to look for idle connections; if so, the next look is due a while later."""
-        if not self._sweep_seconds or time.monotonic() < self._next_sweep:
+        if not self.sweep_seconds or time.monotonic() < self._next_sweep:
             return False
-        self._next_sweep = time.monotonic() + self._sweep_seconds
+        self._next_sweep = time.monotonic() + self.sweep_seconds
         return True
 
     # The books
@@ -239,25 +259,65 @@ class Server:
                 _add(totals, peer)
             return totals
 
-    def _warn(self, event: str, **fields: object) -> None:
+    def accept_queue(self) -> int:
+        """How many clients the kernel holds for accept(2) at this moment."""
+        return accept_queue(self.listener)
+
+    def processes(self) -> list[int]:
+        """The processes that this server is, the first one in front."""
+        return [os.getpid()]
+
+    def warn(self, event: str, **fields: object) -> None:
         """Log, but once a second at most: what fails for one client fails for the next thousand."""
         now = time.monotonic()
         if now - self._last_warning >= 1:
             self._last_warning = now
-            log.warning(event, **fields)
+            self._log(event, fields)
+
+    def _places_taken(self) -> int:
+        return len(self._open)
+
+    def _log(self, event: str, fields: dict[str, Any]) -> None:
+        log.warning(event, **fields)
 
 
 def listen(settings: Settings) -> socket.socket:
     """Bind and listen. What is set here once, accepted sockets inherit on Linux. Raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = bind(settings, settings.port)
     set_options(listener, settings)
-    listener.bind(address)
     listener.listen(settings.backlog)
     return listener
+
+
+def listen_together(settings: Settings, count: int) -> list[socket.socket]:
+    """`count` listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Raises OSError.
+
+    With that option a second server of the same user would join them unnoticed: whoever binds without it is refused
+    while anybody listens.
+    """
+    with bind(settings, settings.port) as probe:
+        port = probe.getsockname()[1]
+    listeners = [bind(settings, port, shared=True) for _ in range(count)]
+    for listener in listeners:
+        set_options(listener, settings)
+        listener.listen(settings.backlog)
+    return listeners
+
+
+def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket on the port, which is not kept from it by connections of an earlier server. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def set_options(listener: socket.socket, settings: Settings) -> None:
@@ -323,4 +383,4 @@ def _thread_limit() -> int | None:
 def _add(totals: Totals, peer: Peer) -> None:
     totals.answers += peer.answers
     totals.received_bytes += peer.received_bytes
-    totals.sent_bytes += peer.sent_bytes
+    totals.sent_bytes += peer.sent_bytes - peer.buffered()

@@ -10,6 +10,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -77,6 +78,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     # What epoll_loop asks who is ready.
     selector: Literal["epoll", "poll", "select"] = "epoll"
+    # The event loop under asyncio_streams: the standard library's, or uvloop.
+    loop: Literal["asyncio", "uvloop"] = "asyncio"
+    # How many buffers of `buffer_size` the receives of io_uring_ring share.
+    buffers: Annotated[int, msgspec.Meta(ge=1, le=32768)] = 64
+    # How many processes serve side by side; null: one for each processor that the server may run on.
+    processes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+
+    @property
+    def process_count(self) -> int:
+        """`processes`, or as many as there are processors to run on."""
+        return self.processes or len(os.sched_getaffinity(0))
 
     @property
     def pool_size(self) -> int:
@@ -235,6 +247,10 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
             f"{file}: max_connections: got {settings.max_connections}, expected at most {SELECT_LIMIT}:"
             f" select(2) watches descriptors below {FD_SETSIZE} only"
         )
+    if settings.loop == "uvloop" and find_spec("uvloop") is None:
+        raise BadSetting(f"{file}: loop: got uvloop, which is not installed; expected `pip install uvloop`, or asyncio")
+    if settings.buffers.bit_count() != 1:
+        raise BadSetting(f"{file}: buffers: got {settings.buffers}, expected a power of two")
     absent = set(settings.cpus) - os.sched_getaffinity(0)
     if absent:
         raise BadSetting(

@@ -7,9 +7,11 @@ signal is lost in the moment between a check and the wait that follows it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +30,20 @@ def block_signals() -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     signal.signal(WAKE, lambda _signal, _frame: None)
+
+
+def open_signals() -> int:
+    """A descriptor that is readable while one of the SIGNALS waits, for a process whose only thread is a loop.
+
+    signalfd(2), for which Python has no name. Take the signal with sigtimedwait(2).
+    """
+    # sigset_t: an array of longs, a bit for each signal; no signal that matters is above the first long.
+    mask = struct.pack("L", sum(1 << (number - 1) for number in SIGNALS)).ljust(128, b"\0")
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return descriptor
 
 
 class Stop:

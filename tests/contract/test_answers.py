@@ -72,6 +72,16 @@ def test_a_client_that_half_closes_gets_its_answer_and_then_the_end(server: Runn
     assert peers.read_to_end(client) == b"HI"
 
 
+def test_a_client_that_half_closes_while_its_answer_is_made_gets_it(share: Callable[..., RunningServer]) -> None:
+    client = share(work={"wait_ms": 300}).connect()
+    # The server waits for this client, and not for its first bytes.
+    assert peers.ask(client, b"here") == b"HERE"
+    client.sendall(b"patience")
+    peers.half_close(client)
+
+    assert peers.read_to_end(client) == b"PATIENCE"
+
+
 def test_a_client_that_half_closes_without_a_word_gets_the_end(server: RunningServer) -> None:
     client = server.connect()
     peers.half_close(client)

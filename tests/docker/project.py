@@ -19,6 +19,8 @@ from tests.support.compose import CHECKOUT, ComposeTarget, InContainer, compose_
 from tests.support.server import Settings
 from tests.support.waiting import eventually
 
+# Less than a user's has by default: it polls as long as the project is up, beside everything else that is tested.
+BUSY_POLL_CPUS = 0.25
 LISTENING = '"event": "listening"'
 
 Result = TypeVar("Result")
@@ -104,7 +106,9 @@ class Project(ComposeTarget):
         self.health_after_up: dict[str, str] = {}
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
-            "HEALTH_INTERVAL": "1s",
+            # A check is a process in each container: often enough to be waited for, not more.
+            "HEALTH_INTERVAL": "3s",
+            "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # Empty: the engine picks one.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
             **variables,

@@ -23,8 +23,8 @@ SPELLINGS = {
     "poll": {"poll", "ppoll"},
     "epoll_wait": {"epoll_wait", "epoll_pwait", "epoll_pwait2"},
 }
-# Every server has these threads, whatever its model.
-HOUSEKEEPING = {"admin", "stop"}
+# The threads that every server has, whatever its model, and those that keep several processes together.
+HOUSEKEEPING = {"admin", "stop", "supervisor", "books"}
 
 
 def waits_in(model: Model) -> frozenset[str]:

@@ -206,4 +206,4 @@ def test_make_up_finds_two_models_on_one_port(engine: None) -> None:
 def test_down_leaves_nothing(changed: Project, bad: object) -> None:
     changed.down()
 
-    assert changed.leftovers() == {"containers": [], "networks": []}
+    assert changed.leftovers() == {"containers": [], "networks": [], "volumes": []}

@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -28,6 +29,7 @@ from tests.support.server import RunningServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 CHECKOUT = Path(__file__).parents[2]
+UNUSED_PORT = 1
 
 
 def unavailable() -> str | None:
@@ -60,7 +62,9 @@ class InContainer(RunningServer):
     def _look_for_address(self) -> str:
         self.container.reload()
         networks = self.container.attrs["NetworkSettings"]["Networks"]
-        return next((network["IPAddress"] for network in networks.values()), "")
+        fronts = (network["IPAddress"] for network in networks.values())
+        address = next(fronts, "")
+        return address if address and _is_reachable(address) else ""
 
     def output(self) -> str:
         return self.container.logs(stdout=True, stderr=False).decode()
@@ -107,6 +111,17 @@ class InContainer(RunningServer):
         self.container.remove(force=True)
         if self._stopper:
             self._stopper.join(DEADLINE_SECONDS)
+
+
+def _is_reachable(address: str) -> bool:
+    """Whether this machine has found the container, which may have the address of one that has just gone (arp(7))."""
+    try:
+        socket.create_connection((address, UNUSED_PORT), DEADLINE_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _docker_stop(container_id: str) -> None:
@@ -172,11 +187,12 @@ class ComposeTarget(Target):
         return result.stdout
 
     def leftovers(self) -> dict[str, list[Any]]:
-        """The containers and networks of this project."""
+        """The containers, networks and volumes of this project."""
         mine: dict[str, Any] = {"label": f"com.docker.compose.project={self.project}"}
         return {
             "containers": self.client.containers.list(all=True, filters=mine),
             "networks": self.client.networks.list(filters=mine),
+            "volumes": self.client.volumes.list(filters=mine),
         }
 
     def close(self) -> None:
@@ -184,8 +200,8 @@ class ComposeTarget(Target):
             left = self.leftovers()
             for container in left["containers"]:
                 container.remove(force=True, v=True)
-            for network in left["networks"]:
-                network.remove()
+            for network_or_volume in left["networks"] + left["volumes"]:
+                network_or_volume.remove()
         finally:
             self.client.close()
             self._folder.cleanup()

@@ -9,8 +9,9 @@ from iolab.registry import Model
 from tests.support.server import RunningServer, Target
 from tests.support.waiting import eventually
 
-# Shared servers that are alive at the same time.
+# Shared servers that are alive at the same time. Each one that polls takes a processor.
 ALIVE = 4
+ALIVE_POLLING = 1
 
 
 class Fleet:
@@ -36,9 +37,10 @@ class Fleet:
         server.remove()
 
     def _make_room(self, model: Model) -> None:
+        most = ALIVE_POLLING if model.slug == "busy_poll" else ALIVE
         for key, server in list(self._shared.items()):
             # Another model's turn is over: a busy one would take the processor from the rest.
-            if server.model is not model or len(self._shared) >= ALIVE:
+            if server.model is not model or len(self._shared) >= most:
                 del self._shared[key]
                 server.remove()
 
@@ -89,8 +91,9 @@ class Lab:
         return server
 
     def _with_room(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """A pool that is larger than what tests connect, unless the test is about its size."""
-        return ({"workers": 16} if "workers" in self.model.own_keys else {}) | settings
+        """A pool that is larger than what tests connect, several processes, unless the test is about their number."""
+        usual = {"workers": 16, "processes": 2}
+        return {key: value for key, value in usual.items() if key in self.model.own_keys} | settings
 
     def close(self) -> None:
         """Close the clients, end the test's own servers, and see that nobody was left in the shared ones."""

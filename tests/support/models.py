@@ -18,6 +18,9 @@ def but(*slugs: str) -> pytest.MarkDecorator:
 # A client waits until one of `workers` is free to begin with it.
 pools = pytest.mark.models.with_args(lambda model: model.pool)
 
+# A supervisor and several processes that serve.
+forks = pytest.mark.models.with_args(lambda model: model.forks)
+
 
 # Nothing costs processor time while nothing happens: that it does in busy_poll is its exhibit.
 waiting = but("busy_poll")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -12,7 +13,7 @@ import pytest
 
 from iolab import server as server_module
 from iolab.registry import MODELS
-from iolab.server import Peer, Server, accept_queue, listen
+from iolab.server import Peer, Server, accept_queue, listen, listen_together
 from iolab.settings import SELECT_LIMIT, Settings, override
 from iolab.stop import Stop
 
@@ -181,6 +182,20 @@ def test_the_limits_are_the_kernels(listener: socket.socket) -> None:
     assert a_server(listener, "select_loop").limits.max_connections == min(SELECT_LIMIT, limits.max_connections)
     assert a_server(listener, selector="select").limits.max_connections == min(SELECT_LIMIT, limits.max_connections)
     assert a_server(listener, max_connections=7).limits.max_connections == 7
+
+
+def test_listeners_on_one_port_share_its_clients_and_let_no_second_server_in() -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(sock) for sock in listen_together(override(Settings(), port=0), 3)]
+        address = listeners[0].getsockname()
+        assert {sock.getsockname() for sock in listeners} == {address}
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(address))
+        queues = [accept_queue(sock) for sock in listeners]
+        assert sum(queues) == 60
+        assert min(queues) > 0
+        with pytest.raises(OSError, match="Address already in use"):
+            listen_together(override(Settings(), port=address[1]), 3)
 
 
 def test_the_accept_queue_is_the_kernels(listener: socket.socket) -> None:

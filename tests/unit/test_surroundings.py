@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from iolab import log, orphans, runfiles
+from iolab import launcher, log, orphans, runfiles
+from iolab.registry import MODELS
+from iolab.settings import Settings
 from iolab.threads import NoThread, photograph, start_thread
 
 DEADLINE = 20.0
@@ -130,3 +133,25 @@ def test_a_line_of_the_log_is_one_json_object_with_its_model(capsys: pytest.Capt
     assert (first["level"], first["model"], first["port"], first["host"]) == ("info", "epoll_loop", 8004, "a\nb")
     assert first["time"].endswith("Z")
     assert (second["level"], second["event"], second["refused"]) == ("warning", "refused", 1)
+
+
+def unavailable(settings: Settings) -> str | None:
+    """What a registry row's `probe` is asked: this module is one."""
+    return "no such thing here; get one" if settings.backlog == 1024 else None
+
+
+def test_a_model_without_a_probe_runs_everywhere_and_one_with_a_probe_where_that_says_so() -> None:
+    plain = MODELS["epoll_loop"]
+    probed = dataclasses.replace(plain, probe=__name__)
+    assert plain.unavailable(Settings()) is None
+    assert probed.unavailable(Settings()) == "no such thing here; get one"
+    assert probed.unavailable(Settings(backlog=1)) is None
+
+
+def test_up_tells_why_where_the_machine_can_run_none_of_the_models_that_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path))
+    monkeypatch.setitem(MODELS, "epoll_loop", dataclasses.replace(MODELS["epoll_loop"], probe=__name__))
+    with pytest.raises(launcher.LaunchError, match=r"^epoll_loop is unavailable: no such thing here; get one$"):
+        launcher.start(("epoll_loop",), None, detach=True)

@@ -1,0 +1,248 @@
+"""io_uring(7) by its three system calls: a ring that the kernel takes submissions from, one where it puts completions.
+
+Both are mapped into this process. A submission is made once and copied as it is, all of a batch at a time; completions
+are read in bulk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+# What a completion's flags may hold: linux/io_uring.h.
+HAS_BUFFER = 1
+HAS_MORE = 2
+
+# The operation of a submission whose completion tells nothing.
+UNHEARD = 2**64 - 1
+
+# The numbers are the same on every architecture.
+_SETUP, _ENTER, _REGISTER = 425, 426, 427
+# Everything submitted is tried, whatever an earlier one met; only this thread submits, and completions are made when it
+# waits for them, not in the middle of its other calls.
+_SUBMIT_ALL, _SINGLE_ISSUER, _DEFER_TASKRUN = 1 << 7, 1 << 12, 1 << 13
+_GETEVENTS, _EXT_ARG = 1, 8
+_REGISTER_PBUF_RING = 22
+_SQES_OFFSET = 0x10000000
+
+_POLL_ADD, _TIMEOUT, _ACCEPT, _ASYNC_CANCEL, _SEND, _RECV = 6, 11, 13, 14, 26, 27
+_BUFFER_SELECT, _SKIP_SUCCESS = 1 << 5, 1 << 6
+_ACCEPT_MULTISHOT = 1
+_POLL_FIRST = 1
+_POLLIN = 1
+
+# struct io_uring_sqe, io_uring_cqe, io_uring_buf without its last field.
+_SUBMISSION = struct.Struct("=BBHiQQIIQHHiQQ")
+_COMPLETION = struct.Struct("=QiI")
+_BUFFER = struct.Struct("=QIH")
+_BUFFER_BYTES = 16
+_ADDRESS_AND_SIZE = struct.Struct("=QI")
+# In struct io_uring_sqe, and in the first entry of a ring of buffers.
+_ADDRESS_AT = 16
+_BUFFERS_TAIL_AT = 14
+
+# CPython keeps what a bytes object holds behind its head, up to a zero at its end.
+_HEAD_BYTES = bytes.__basicsize__ - 1
+
+# ctypes gives up the interpreter's lock during the call.
+_syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
+_syscall.argtypes = [ctypes.c_long] * 7
+_syscall.restype = ctypes.c_long
+
+Submission = bytes | bytearray
+Completion = tuple[int, int, int]
+
+
+class Ring:
+    """The two rings, and the buffers that receives share: `buffers` of `buffer_size` bytes, a power of two.
+
+    Only the thread that makes it may use it. Raises OSError where the system refuses.
+    """
+
+    # Submissions that fit between two waits; more of them take one more call.
+    ENTRIES = 4096
+
+    def __init__(self, buffers: int, buffer_size: int) -> None:
+        parameters = bytearray(120)
+        struct.pack_into("=III", parameters, 0, 0, 0, _SUBMIT_ALL | _SINGLE_ISSUER | _DEFER_TASKRUN)
+        self._descriptor = _call(_SETUP, self.ENTRIES, _address_of(parameters))
+        # struct io_uring_params: ring sizes, then the offsets of head, tail, mask, entries, flags, dropped and array
+        # for submissions, of head, tail, mask, entries, overflow and completions for completions.
+        submissions, completions = struct.unpack_from("=II", parameters)
+        head, tail, _, _, _, _, array = struct.unpack_from("=7I", parameters, 40)
+        done_head, done_tail, _, _, _, done = struct.unpack_from("=6I", parameters, 80)
+        size = max(array + 4 * submissions, done + _COMPLETION.size * completions)
+        rings = memoryview(mmap.mmap(self._descriptor, size))
+        self._head, self._tail = rings[head:][:4].cast("I"), rings[tail:][:4].cast("I")
+        self._done_head, self._done_tail = rings[done_head:][:4].cast("I"), rings[done_tail:][:4].cast("I")
+        self._done = rings[done:][: _COMPLETION.size * completions]
+        self._submissions = memoryview(mmap.mmap(self._descriptor, _SUBMISSION.size * submissions, offset=_SQES_OFFSET))
+        # Submission n is always in place n.
+        rings[array:][: 4 * submissions] = struct.pack(f"={submissions}I", *range(submissions))
+        self._queue: list[Submission] = []
+        # Hand a submission over with the next `wait`. What it points to has to stay until then, what the kernel sends
+        # until its completion.
+        self.submit: Callable[[Submission], None] = self._queue.append
+        self._timeout = bytearray(16)
+        self._wait_argument = struct.pack("=QIIQ", 0, 0, 0, _address_of(self._timeout))
+        self._share_buffers(buffers, buffer_size)
+
+    def _share_buffers(self, count: int, size: int) -> None:
+        # Off the power of two: at the same place of every page they would push each other out of the cache.
+        self._stride = size + 64
+        self._buffers = mmap.mmap(-1, count * self._stride)
+        self._offers = memoryview(mmap.mmap(-1, count * _BUFFER_BYTES))
+        self._offers_tail = self._offers[_BUFFERS_TAIL_AT:][:2].cast("H")
+        self._offers_mask = count - 1
+        address = _address_of(self._buffers)
+        self._offer = [_BUFFER.pack(address + number * self._stride, size, number) for number in range(count)]
+        self._offered = 0
+        for number in range(count):
+            self._offer_again(number)
+        # struct io_uring_buf_reg: address, entries, group.
+        group = struct.pack("=QIHH3Q", _address_of(self._offers), count, 0, 0, 0, 0, 0)
+        _call(_REGISTER, self._descriptor, _REGISTER_PBUF_RING, _address(group), 1)
+
+    def _offer_again(self, number: int) -> None:
+        place = (self._offered & self._offers_mask) * _BUFFER_BYTES
+        self._offers[place : place + _BUFFER.size] = self._offer[number]
+        self._offered += 1
+
+    def take(self, flags: int, size: int) -> bytes:
+        """What a receive of `size` bytes got, by its completion's flags. Its buffer is offered with the next `wait`."""
+        number = flags >> 16
+        self._offer_again(number)
+        begin = number * self._stride
+        return self._buffers[begin : begin + size]
+
+    def wait(self, timeout: float | None = None) -> Iterator[Completion]:
+        """Hand over what was submitted, then wait until something is done, or for `timeout` seconds.
+
+        Returns what is done: the operation, its result (-errno for an error) and flags.
+        """
+        while len(self._queue) > self.ENTRIES:
+            self._put(self._queue[: self.ENTRIES])
+            del self._queue[: self.ENTRIES]
+            self._enter(0, 0, 0)
+        if self._queue:
+            self._put(self._queue)
+            self._queue.clear()
+        self._offers_tail[0] = self._offered & 0xFFFF
+        if timeout is None:
+            self._enter(_GETEVENTS, 0, 0)
+        else:
+            struct.pack_into("=qq", self._timeout, 0, int(timeout), int(timeout % 1 * 1e9))
+            self._enter(_GETEVENTS | _EXT_ARG, _address(self._wait_argument), len(self._wait_argument))
+        return self._completions()
+
+    def _put(self, batch: list[Submission]) -> None:
+        """Copy submissions to the end of their ring, which may go on at its beginning."""
+        tail, size = self._tail[0], _SUBMISSION.size
+        data = b"".join(batch)
+        begin = tail % self.ENTRIES * size
+        room = len(self._submissions) - begin
+        self._submissions[begin : begin + len(data)] = data[:room]
+        if len(data) > room:
+            self._submissions[: len(data) - room] = data[room:]
+        self._tail[0] = (tail + len(batch)) & 0xFFFFFFFF
+
+    def _enter(self, flags: int, argument: int, size: int) -> None:
+        """Give the kernel all that it has not taken yet; with _GETEVENTS, wait for a completion."""
+        count = (self._tail[0] - self._head[0]) & 0xFFFFFFFF
+        if _syscall(_ENTER, self._descriptor, count, flags & _GETEVENTS, flags, argument, size) < 0:
+            error = ctypes.get_errno()
+            # The time is over, or the kernel wants its completions taken first: what is left is given next time.
+            if error not in (errno.ETIME, errno.EINTR, errno.EAGAIN, errno.EBUSY):
+                raise OSError(error, os.strerror(error))
+
+    def _completions(self) -> Iterator[Completion]:
+        head, tail, size = self._done_head[0], self._done_tail[0], _COMPLETION.size
+        count = (tail - head) & 0xFFFFFFFF
+        begin = head * size % len(self._done)
+        data = bytes(self._done[begin : begin + count * size])
+        if len(data) < count * size:
+            data += self._done[: count * size - len(data)]
+        self._done_head[0] = tail
+        return _COMPLETION.iter_unpack(data)
+
+    def close(self) -> None:
+        """Close it; what is in flight is cancelled."""
+        os.close(self._descriptor)
+
+
+# Submissions. `operation` is what their completions are known by.
+
+
+def accept(listener: int, operation: int) -> bytes:
+    """Accept whoever comes: a completion for each, until one of them has no HAS_MORE."""
+    return _submission(_ACCEPT, listener, operation, priority=_ACCEPT_MULTISHOT, own_flags=socket.SOCK_CLOEXEC)
+
+
+def poll(descriptor: int, operation: int) -> bytes:
+    """Tell when the descriptor is readable, once."""
+    return _submission(_POLL_ADD, descriptor, operation, own_flags=_POLLIN)
+
+
+def receive(descriptor: int, operation: int) -> bytes:
+    """Receive into a buffer of the ring's, once there is something: the buffer is taken no earlier."""
+    return _submission(_RECV, descriptor, operation, flags=_BUFFER_SELECT, priority=_POLL_FIRST)
+
+
+def send(descriptor: int, operation: int) -> bytearray:
+    """Send what `point` sets, as far as the socket takes it once it takes anything."""
+    return bytearray(_submission(_SEND, descriptor, operation, own_flags=socket.MSG_NOSIGNAL))
+
+
+def point(submission: bytearray, data: bytes, begin: int = 0) -> None:
+    """Have a send submission send `data`, which has to stay until its completion, from byte `begin` on."""
+    _ADDRESS_AND_SIZE.pack_into(submission, _ADDRESS_AT, id(data) + _HEAD_BYTES + begin, len(data) - begin)
+
+
+def timespec(seconds: float) -> bytes:
+    """A duration as the kernel has it, for `timeout`."""
+    return struct.pack("=qq", int(seconds), int(seconds % 1 * 1e9))
+
+
+def timeout(duration: bytes, operation: int) -> bytes:
+    """Be done after a `timespec`, which has to stay until that was handed over."""
+    return _submission(_TIMEOUT, -1, operation, address=_address(duration), size=1)
+
+
+def cancel(operation: int) -> bytes:
+    """Have the kernel give up an operation: its completion is -ECANCELED, unless it is done already."""
+    return _submission(_ASYNC_CANCEL, -1, UNHEARD, flags=_SKIP_SUCCESS, address=operation)
+
+
+def _submission(
+    code: int,
+    descriptor: int,
+    operation: int,
+    *,
+    flags: int = 0,
+    priority: int = 0,
+    address: int = 0,
+    size: int = 0,
+    own_flags: int = 0,
+) -> bytes:
+    return _SUBMISSION.pack(code, flags, priority, descriptor, 0, address, size, own_flags, operation, 0, 0, 0, 0, 0)
+
+
+def _address(data: bytes) -> int:
+    return id(data) + _HEAD_BYTES
+
+
+def _address_of(memory: bytearray | mmap.mmap | memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _call(number: int, *arguments: int) -> int:
+    result = int(_syscall(number, *arguments, *[0] * (6 - len(arguments))))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

@@ -1,0 +1,91 @@
+"""Gevent greenlets: code that blocks, on sockets that were changed underneath it so that only a greenlet does.
+
+Waits in   epoll_wait(2), one for all, in the hub: a greenlet's own recv and send only seem to block
+Runs       one thread: a slow answer delays everyone, unless it waits in something that was patched
+Costs      a greenlet and a piece of stack per client; a switch through the hub per answer
+Breaks at  the descriptor limit
+Compare    thread_per_connection (same conversation, threads), asyncio_streams (same wait, `await` in the code)
+"""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+from gevent import monkey
+
+from iolab.connection import moved
+from iolab.conversation import Conversation, interrupt
+from iolab.server import DRAIN_TICK, Peer, Server
+
+
+def serve(server: Server) -> None:
+    """Serve until the stop was requested and every peer has what it is owed."""
+    # A bug in a greenlet ends the process: the hub would print it and go on.
+    gevent.get_hub().SYSTEM_ERROR = BaseException
+    acceptor = gevent.spawn(accept_until_stopped, server)
+    sweeper = gevent.spawn(sweep, server)
+    server.stop.wait()
+    gevent.killall([acceptor, sweeper])
+    interrupt(server)
+    server.listener.setblocking(False)
+    drain(server)
+
+
+def patch() -> None:
+    """Put gevent's sockets, selectors and clock in the place of the standard ones, before anyone has taken those.
+
+    Threads stay what they are: the stop has to wait for its signals, the admin port to look at the hub from outside.
+    """
+    monkey.patch_socket(dns=False)
+    monkey.patch_select()
+    monkey.patch_time()
+
+
+def accept_until_stopped(server: Server) -> None:
+    """Accept, and pause where the capacity is out."""
+    while True:
+        accept(server)
+        server.wait_for_capacity()
+
+
+def accept(server: Server) -> None:
+    """Give everyone who comes a greenlet, until the capacity ends it or nobody is left."""
+    while (sock := server.accept()) is not None:
+        gevent.spawn(GreenConversation(server, sock, server.answer).run)
+
+
+class GreenConversation(Conversation):
+    """A conversation whose reader or writer is a greenlet: the hub wakes it, no signal could."""
+
+    __slots__ = ()
+
+    def interrupt(self) -> None:
+        """End the call that waits for the socket, if one does, as if the socket did not block."""
+        hub = gevent.get_hub()
+        for watcher in (self.sock._read_event, self.sock._write_event):  # type: ignore[attr-defined]
+            hub.cancel_wait(watcher, BlockingIOError("interrupted"))
+
+    def _limit_silence(self, seconds: float) -> None:
+        """Nothing: `sweep` looks, because a socket that was patched knows no SO_RCVTIMEO."""
+
+
+def sweep(server: Server) -> None:
+    """Interrupt those who waited for `idle_seconds`, if the settings ask for it: what they wait for is not coming."""
+
+    def look(peer: Peer) -> None:
+        assert isinstance(peer, GreenConversation)
+        if peer.silent_for(time.monotonic(), moved(peer)) >= server.settings.idle_seconds:
+            peer.interrupt()
+
+    while server.sweep_seconds:
+        gevent.sleep(server.sweep_seconds)
+        server.for_each_open(look)
+
+
+def drain(server: Server) -> None:
+    """Accept who is still in the queue; everyone's own greenlet sees him off."""
+    accept(server)
+    while not server.close_listener() or server.open_count():
+        time.sleep(DRAIN_TICK)
+        accept(server)

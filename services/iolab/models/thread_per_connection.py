@@ -1,0 +1,55 @@
+"""Thread per connection: one thread waits for clients, and each client is given a thread of its own.
+
+Waits in   accept(2) for clients, recv(2) and send(2) for one client each
+Runs       a thread per client: a slow answer delays its own client only
+Costs      a thread started and ended per client, its stack, a context switch per answer
+Breaks at  the limit of threads (pids.max), or of memory for their stacks
+Compare    blocking_pool (same conversation, but a pool caps the threads), gevent_greenlets (same code, greenlets)
+"""
+
+from __future__ import annotations
+
+import time
+
+from iolab.conversation import Conversation, interrupt
+from iolab.server import DRAIN_TICK, PAUSE_SECONDS, Server
+from iolab.threads import NoThread, start_thread
+
+
+def serve(server: Server) -> None:
+    """Serve until the stop was requested and every peer has what it is owed."""
+    # At once, and not when the accepting thread gets there: it may wait for a thread that only the stop sets free.
+    server.stop.then(lambda: interrupt(server))
+    server.wake_accept_at_stop()
+    while not server.stop.requested:
+        accept(server)
+        server.wait_for_capacity()
+    drain(server)
+
+
+def accept(server: Server) -> None:
+    """Give everyone who comes a thread, until the stop or the capacity ends it."""
+    while (sock := server.accept()) is not None:
+        begin(server, Conversation(server, sock, server.answer))
+
+
+def begin(server: Server, conversation: Conversation) -> None:
+    """Start the client's thread. Where no thread is left nobody else is accepted until it has one."""
+    while True:
+        try:
+            start_thread(conversation.run, "client")
+            return
+        except NoThread as error:
+            server.pause(error)
+            time.sleep(PAUSE_SECONDS)
+            server.resumed()
+
+
+def drain(server: Server) -> None:
+    """Accept who is still in the queue; everyone's own thread sees him off."""
+    accept(server)
+    while not server.close_listener():
+        time.sleep(DRAIN_TICK)
+        accept(server)
+    while server.open_count():
+        time.sleep(DRAIN_TICK)
