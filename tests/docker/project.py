@@ -107,7 +107,7 @@ class Project(ComposeTarget):
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
             # A check is a process in each container: often enough to be waited for, not more.
-            "HEALTH_INTERVAL": "3s",
+            "HEALTH_INTERVAL": "10s",
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # Empty: the engine picks one.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},

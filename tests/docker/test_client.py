@@ -61,24 +61,35 @@ def test_check_finds_every_clause_of_the_contract_kept(checked: Outcomes[dict[st
     assert {clause: verdict for clause, verdict in clauses.items() if verdict.startswith("FAIL")} == {}
 
 
+# The command of each model, in one interpreter: starting one for each command would take longer than all they do.
+LOOK = """
+import sys
+from iolab_client.__main__ import main
+
+for slug in sys.argv[1:]:
+    main(["threads", slug, "--json"], standalone_mode=False)
+    print("--", flush=True)
+    main(["metrics", slug, "--raw"], standalone_mode=False)
+    print("--", flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
-def looked_at(project: Project) -> dict[str, list[str]]:
-    """Each model's `threads` and `metrics`, a line for each, by one container of the client."""
-    look = (
-        'for model; do iolab-client threads "$model" --json | tr -d "\n" && echo'
-        ' && iolab-client metrics "$model" --raw | grep ^iolab_answers_total; done'
-    )
-    lines = project.compose("run", "--rm", "--no-TTY", "--entrypoint", "bash", "client", "-c", look, "look", *MODELS)
-    return {slug: pair for slug, *pair in zip(MODELS, lines.splitlines()[::2], lines.splitlines()[1::2], strict=True)}
+def looked_at(project: Project) -> dict[str, tuple[str, str]]:
+    """What `threads` and `metrics` print of each model, in one container of the client."""
+    run = ("run", "--rm", "--no-TTY", "--entrypoint", "python", "client", "-c", LOOK, *MODELS)
+    *printed, nothing = project.compose(*run).split("--\n")
+    assert not nothing
+    return dict(zip(MODELS, zip(printed[::2], printed[1::2], strict=True), strict=True))
 
 
-def test_threads_and_metrics_reach_the_admin_port(looked_at: dict[str, list[str]], model: Model) -> None:
+def test_threads_and_metrics_reach_the_admin_port(looked_at: dict[str, tuple[str, str]], model: Model) -> None:
     threads, metrics = looked_at[model.slug]
     photograph = json.loads(threads)
 
     assert photograph["model"] == model.slug
     assert all(process["threads"] for process in photograph["processes"])
-    assert metrics.startswith(f'iolab_answers_total{{model="{model.slug}"}} ')
+    assert f'\niolab_answers_total{{model="{model.slug}"}} ' in metrics
 
 
 def test_threads_and_metrics_print_tables(project: Project) -> None:

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually, pause
 
 # As compose has it: so many checks have to fail one after the other, each of which gives up after 2 s.
 RETRIES = 3
-HEALTH_SECONDS = 60
+HEALTH_SECONDS = 180
 LOOK_SECONDS = 0.2
 
 

@@ -30,6 +30,8 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 CHECKOUT = Path(__file__).parents[2]
 UNUSED_PORT = 1
+# Ends a command that hangs; on a crowded machine a start of everything may take minutes.
+COMPOSE_SECONDS = 240
 
 
 def unavailable() -> str | None:
@@ -180,7 +182,12 @@ class ComposeTarget(Target):
         command = [*words, "--project-directory", str(CHECKOUT), "--env-file", str(self._dotenv)]
         command += ["--project-name", self.project, *arguments]
         result = subprocess.run(
-            command, env=compose_environment(variables or {}), capture_output=True, text=True, timeout=120, check=False
+            command,
+            env=compose_environment(variables or {}),
+            capture_output=True,
+            text=True,
+            timeout=COMPOSE_SECONDS,
+            check=False,
         )
         if result.returncode != 0:
             raise AssertionError(f"{shlex.join(command)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
