@@ -15,12 +15,10 @@ from docker.models.networks import Network
 
 from iolab.registry import MODELS, Model
 from iolab_client import peers
-from tests.support.compose import CHECKOUT, ComposeTarget, InContainer, compose_environment
+from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, ComposeTarget, InContainer, compose_environment
 from tests.support.server import Settings
 from tests.support.waiting import eventually
 
-# Less than a user's has by default: it polls as long as the project is up, beside everything else that is tested.
-BUSY_POLL_CPUS = 0.25
 LISTENING = '"event": "listening"'
 
 Result = TypeVar("Result")

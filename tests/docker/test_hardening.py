@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from iolab_client import peers
-from tests.docker.project import BUSY_POLL_CPUS, Project, Service
+from tests.docker.project import Project, Service
+from tests.support.compose import BUSY_POLL_CPUS
 from tests.support.models import only
 from tests.support.waiting import eventually, for_a_while
 

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 # Generous: a deadline is there to end a test that failed, not to judge speed.
 DEADLINE_SECONDS = 60.0
-# Between two looks.
+# Between the first two looks; each further pause is longer, up to the last, because a look costs both sides something.
 LOOK_SECONDS = 0.01
+LAST_LOOK_SECONDS = 0.2
+LOOK_FACTOR = 1.3
 
 Seen = TypeVar("Seen")
 
@@ -18,10 +20,12 @@ Seen = TypeVar("Seen")
 def eventually(look: Callable[[], Seen], what: str, *, seconds: float = DEADLINE_SECONDS) -> Seen:
     """Look until `look` shows something true, and return it. AssertionError with `what` at the deadline."""
     deadline = time.monotonic() + seconds
+    step = LOOK_SECONDS
     while not (seen := look()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s; the last look showed {seen!r}")
-        pause(LOOK_SECONDS)
+        pause(step)
+        step = min(step * LOOK_FACTOR, LAST_LOOK_SECONDS)
     return seen
 
 
