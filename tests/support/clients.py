@@ -25,14 +25,17 @@ def vanish(client: socket.socket) -> None:
     client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
-def flood_all(clients: Sequence[socket.socket], data: bytes) -> int:
-    """Have all send `data` at the same time and read nothing, until none can send any more. Returns the bytes taken."""
+def flood_all(clients: Sequence[socket.socket], data: bytes, *, at_least: int = 0) -> int:
+    """Have all send `data` at the same time and read nothing, until none can send any more. Returns the bytes taken.
+
+    Up to `at_least` bytes a silence is a slow machine's, and is waited out.
+    """
     sent = dict.fromkeys(clients, 0)
     view = memoryview(data)
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client, selectors.EVENT_WRITE, client)
-        while selector.get_map() and (ready := selector.select(QUIET_SECONDS)):
+        while selector.get_map() and ((ready := selector.select(QUIET_SECONDS)) or sum(sent.values()) < at_least):
             for key, _ in ready:
                 client = key.data
                 sent[client] += client.send(view[sent[client] : sent[client] + PIECE_BYTES])
