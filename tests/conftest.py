@@ -16,6 +16,12 @@ from tests.support.server import RunningServer, Target
 
 USED = pytest.StashKey[list[RunningServer]]()
 TARGETS = ("process", "compose")
+# Where a module of the docker suite is done beside the others, in a project of its own.
+DOCKER_GROUPS = {
+    "test_stop": "docker stop and settings",
+    "test_settings": "docker stop and settings",
+    "test_task_queue": "docker task_queue",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,16 +87,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _group(item: pytest.Item) -> str:
     """What one worker does one after the other, where pytest-xdist divides the suites among several.
 
-    A model's tests of one module use its servers together. The docker suite is two groups, about as long as each other:
-    each has a project of all models running meanwhile. All that busy_poll does is one group: it takes a processor.
+    A model's tests use its servers together. The docker suite is a few groups: each has a project running meanwhile.
     """
     target, model = _parameter(item, "fleet"), _parameter(item, "model")
     module = item.path.relative_to(item.config.rootpath)
     if module.is_relative_to("tests/docker"):
-        return "docker stop and settings" if module.stem in ("test_stop", "test_settings") else "docker"
+        return DOCKER_GROUPS.get(module.stem, "docker")
     if target not in TARGETS or not isinstance(model, Model):
         return str(module)
-    return f"{target} {model.slug}" if model.slug == "busy_poll" else f"{target} {model.slug} {module}"
+    return f"{target} {model.slug}"
 
 
 def _parameter(item: pytest.Item, name: str) -> Any:

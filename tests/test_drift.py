@@ -24,7 +24,7 @@ FIELDS = ("Waits in", "Runs", "Costs", "Breaks at", "Compare")
 
 def test_every_model_is_a_service_and_every_service_is_a_model_or_known() -> None:
     services = {name for name, service in COMPOSE["services"].items() if "profiles" not in service}
-    assert services == {model.service for model in MODELS.values()}
+    assert services == {name for model in MODELS.values() for name in (model.service, *model.parts)}
 
 
 def test_every_model_has_its_config_and_no_config_is_left_over() -> None:
@@ -92,7 +92,9 @@ def test_the_functions_of_a_model_stand_in_the_order_of_all_models(model: Model)
     assert names[0] == "serve"
 
 
-@pytest.mark.parametrize("framework", ["asyncio", "tornado", "twisted", "gevent", "uvloop", "prometheus_client"])
+@pytest.mark.parametrize(
+    "framework", ["asyncio", "tornado", "twisted", "gevent", "uvloop", "celery", "redis", "prometheus_client"]
+)
 def test_the_registry_imports_no_framework_and_no_model(framework: str) -> None:
     program = f"""
 import sys, iolab.registry

@@ -11,7 +11,7 @@ import time
 
 from iolab.connection import BUGS, begin_farewell, finished, unacknowledged
 from iolab.server import DRAIN_TICK, Peer, Server
-from iolab.session import Respond
+from iolab.session import NoAnswer, Respond
 from iolab.stop import WAKE
 
 
@@ -45,6 +45,9 @@ class Conversation(Peer):
             if error.errno in BUGS:
                 raise
             self.error = error
+        except NoAnswer as error:
+            self.error = error
+            self._server.warn("no_answer", reason=str(error))
         finally:
             # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
             self.sock.close()

@@ -23,7 +23,8 @@ class Model:
     `own_keys` are the settings that only some models have. `pool` says that a client waits until one of `workers`
     threads is free to begin with it; `thread_per_client` that every open connection takes a thread; `patches` that its
     module changes the standard library, and has to do so before that is used. `probe` is the module whose
-    `unavailable(settings)` tells whether this machine has what the model needs beyond this package.
+    `unavailable(settings)` tells whether this machine has what the model needs beyond this package. `parts` are the
+    compose services that it needs beside its own.
     """
 
     slug: str
@@ -35,6 +36,7 @@ class Model:
     selects: bool = False
     patches: bool = False
     probe: str = ""
+    parts: tuple[str, ...] = ()
 
     @property
     def forks(self) -> bool:
@@ -145,6 +147,15 @@ MODELS = {
             summary="one thread, io_uring_enter(2) for what the kernel has accepted, received and sent",
             own_keys=("buffers",),
             probe="iolab.io_uring_probe",
+        ),
+        Model(
+            slug="task_queue",
+            port=8013,
+            summary="a thread for each client, answers by workers behind a broker",
+            own_keys=("broker_url", "broker_password_file", "broker_seconds", "visibility_timeout"),
+            thread_per_client=True,
+            probe="iolab.broker",
+            parts=("task-broker", "task-worker"),
         ),
     )
 }

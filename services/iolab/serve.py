@@ -14,7 +14,7 @@ from iolab import log, orphans, runfiles
 from iolab.admin import open_admin
 from iolab.processes import ChildrenFail, Supervisor
 from iolab.registry import Model
-from iolab.server import Server, listen, listen_together
+from iolab.server import CannotServe, Server, listen, listen_together
 from iolab.settings import Settings
 from iolab.stop import Stop
 from iolab.threads import NoThread, name_thread, start_thread
@@ -83,6 +83,8 @@ def run(model: Model, settings: Settings) -> None:
             serve(server)
         except NoThread as error:
             raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
+        except CannotServe as error:
+            raise StartError(str(error)) from None
         except ChildrenFail as error:
             raise StartError(f"{error}; the log and the messages above tell why") from None
         orphans.wait_until_acknowledged(port)

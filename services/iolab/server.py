@@ -38,6 +38,10 @@ GONE_BEFORE_ACCEPT = frozenset(
 )  # fmt: skip
 
 
+class CannotServe(Exception):
+    """What the model needs beside its listener is not to be had. The message is the one line that the user is shown."""
+
+
 class Peer:
     """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
 

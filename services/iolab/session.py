@@ -10,6 +10,10 @@ from iolab.settings import Work
 Respond = Callable[[bytes], bytes]
 
 
+class NoAnswer(Exception):
+    """Whoever was to answer has not: the connection ends, with this message as its reason in the log."""
+
+
 class Session:
     """Answers bytes with the same bytes, ASCII a-z made A-Z and every other value untouched.
 

@@ -82,6 +82,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     loop: Literal["asyncio", "uvloop"] = "asyncio"
     # How many buffers of `buffer_size` the receives of io_uring_ring share.
     buffers: Annotated[int, msgspec.Meta(ge=1, le=32768)] = 64
+    # The broker of task_queue: redis://HOST:PORT/NUMBER, or redis+socket:///PATH; null: IOLAB_BROKER_URL, or one's own.
+    broker_url: Annotated[str, msgspec.Meta(pattern=r"^(redis://[^/@]+(/\d+)?|redis\+socket:///[^?]+)$")] | None = None
+    # The file with its password, if it asks for one; it has no place in the URL, which is shown.
+    broker_password_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    # How long a client of task_queue waits for a broker and a worker before its connection is ended.
+    broker_seconds: PositiveSeconds = 15
+    # A task that a worker has taken and not answered for so long is given to another one.
+    visibility_timeout: PositiveSeconds = 5
     # How many processes serve side by side; null: one for each processor that the server may run on.
     processes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
 
@@ -249,6 +257,18 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
         )
     if settings.loop == "uvloop" and find_spec("uvloop") is None:
         raise BadSetting(f"{file}: loop: got uvloop, which is not installed; expected `pip install uvloop`, or asyncio")
+    if "visibility_timeout" in model.own_keys:
+        work_seconds = settings.work.cpu_us / 1_000_000 + settings.work.wait_ms / 1000
+        if settings.visibility_timeout <= work_seconds:
+            raise BadSetting(
+                f"{file}: visibility_timeout: got {settings.visibility_timeout:g}, expected more than the"
+                f" {work_seconds:g} s that one answer's work takes"
+            )
+        if settings.broker_seconds <= settings.visibility_timeout:
+            raise BadSetting(
+                f"{file}: broker_seconds: got {settings.broker_seconds:g}, expected more than visibility_timeout"
+                f" ({settings.visibility_timeout:g}), after which another worker takes over"
+            )
     if settings.buffers.bit_count() != 1:
         raise BadSetting(f"{file}: buffers: got {settings.buffers}, expected a power of two")
     absent = set(settings.cpus) - os.sched_getaffinity(0)

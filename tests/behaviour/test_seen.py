@@ -24,6 +24,7 @@ MAIN_WAITS_IN = {
     "epoll_loop": {"epoll_wait", "epoll_pwait"},
     "epoll_pool": {"epoll_wait", "epoll_pwait"},
     "thread_per_connection": {"accept4", "accept"},
+    "task_queue": {"accept4", "accept"},
     "asyncio_streams": {"epoll_wait", "epoll_pwait"},
     "twisted_reactor": {"epoll_wait", "epoll_pwait"},
     "gevent_greenlets": {"epoll_wait", "epoll_pwait"},
@@ -97,7 +98,8 @@ def test_the_metrics_tell_the_limits_that_hold(share: Share) -> None:
     assert server.metric("limit", limit="max_connections") == 9
 
 
-@but("busy_poll")
+# Where a task queue's work is done: test_task_queue.py.
+@but("busy_poll", "task_queue")
 def test_the_dial_burns_the_servers_processor_time(start: Start) -> None:
     server = start(work={"cpu_us": 100_000})
     before = server.cpu_seconds()

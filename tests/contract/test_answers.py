@@ -102,6 +102,8 @@ def test_a_client_that_half_closes_while_much_is_owed_gets_all_of_it_however_lat
     server = share(high_water=high_water)
     stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    # It has begun: what its first answer takes is no silence.
+    assert peers.ask(client, b"a") == b"A"
     taken = flood_all([client], stream)
     peers.half_close(client)
     # It still owes everything to this client.

@@ -21,6 +21,8 @@ Share = Callable[..., RunningServer]
 def stuck_readers(server: RunningServer, count: int) -> int:
     """Have clients send without reading until the server takes no more; return the bytes that they sent."""
     clients = server.connect_many(count, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    # It has begun: what its first answer takes is no silence.
+    assert peers.ask(clients[0], b"a") == b"A"
     return flood_all(clients, STREAM)
 
 

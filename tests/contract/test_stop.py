@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from iolab_client import payload, peers
-from tests.support.clients import flood_all
+from tests.support.clients import flood_all, flood_until_owed
 from tests.support.fleet import Lab
 from tests.support.models import pools
 from tests.support.process import ProcessTarget
@@ -30,10 +30,12 @@ def stop(server: RunningServer) -> None:
     server.event("draining")
 
 
-def stuck_reader(server: RunningServer, stream: bytes, *, at_least: int = 0) -> tuple[socket.socket, int]:
+def stuck_reader(server: RunningServer, stream: bytes) -> tuple[socket.socket, int]:
     """A client that sent until nothing more was taken, and has read nothing; and how much it sent."""
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
-    return client, flood_all([client], stream, at_least=at_least)
+    # It has begun: what its first answer takes is no silence.
+    assert peers.ask(client, b"a") == b"A"
+    return client, flood_all([client], stream)
 
 
 def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
@@ -112,15 +114,18 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
 def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
     server = start(high_water=MEBIBYTE)
     stream = payload.make(16 * MEBIBYTE)
-    client, sent = stuck_reader(server, stream, at_least=MEBIBYTE)
-    owed = server.metric("received_bytes_total") - server.metric("sent_bytes_total")
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    # It has begun: what its first answer takes is no silence.
+    assert peers.ask(client, b"a") == b"A"
+    sent, received = flood_until_owed(client, stream, MEBIBYTE)
     # A thread that blocks in send(2) owes one read only; the rest of the 1 MiB is in the kernel.
-    assert owed > 0
+    assert server.metric("received_bytes_total") - server.metric("sent_bytes_total") > 0
     stop(server)
     for _ in for_a_while(0.6):
         assert server.exit_code() is None
 
-    assert payload.difference(peers.read_to_end(client), payload.answer(stream[:sent])) is None
+    received += peers.read_to_end(client)
+    assert payload.difference(received, payload.answer(stream[:sent])) is None
     assert server.wait() == 0
 
 

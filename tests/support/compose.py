@@ -66,7 +66,8 @@ class InContainer(RunningServer):
     def _look_for_address(self) -> str:
         self.container.reload()
         networks = self.container.attrs["NetworkSettings"]["Networks"]
-        fronts = (network["IPAddress"] for network in networks.values())
+        # The front, where clients are; some have another one, on which only their own parts are.
+        fronts = (network["IPAddress"] for name, network in networks.items() if name.endswith("_front"))
         address = next(fronts, "")
         return address if address and _is_reachable(address) else ""
 
@@ -151,10 +152,12 @@ class ComposeTarget(Target):
         # Not the user's .env: his ports and limits are his.
         self._dotenv = Path(self._folder.name, ".env")
         self._dotenv.touch()
+        self._parts: set[str] = set()
         Path(self._folder.name).chmod(0o755)
 
     def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> InContainer:
         """Start a container. `variables` are those of the compose file, such as PIDS_LIMIT."""
+        self._start_parts(model)
         values = {"port": model.port, **settings}
         configs = self.configs({model.slug: values})
         chosen = {
@@ -168,6 +171,14 @@ class ComposeTarget(Target):
         printed = self.compose("run", "--detach", "--no-deps", "--no-TTY", model.service, variables=chosen)
         container = self.client.containers.get(printed.split()[-1])
         return InContainer(model, settings, container)
+
+    def _start_parts(self, model: Model) -> None:
+        """Start what a model needs beside its own container, once: all of its containers share it."""
+        if missing := [part for part in model.parts if part not in self._parts]:
+            configs = self.configs({model.slug: {"port": model.port}})
+            variables = {"IOLAB_CONFIGS": str(configs), "HEALTH_INTERVAL": "2s"}
+            self.compose("up", "--detach", "--wait", "--no-build", *missing, variables=variables)
+            self._parts |= set(missing)
 
     def configs(self, models: Mapping[str, Settings]) -> Path:
         """A config folder that a container may be given, with these models' settings in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from iolab import broker
 from iolab.registry import Model
-from tests.support.server import RunningServer, Settings, Target
+from iolab.settings import Settings as ServerSettings
+from tests.support.server import RunningServer, Settings, Target, skip
 from tests.support.waiting import DEADLINE_SECONDS
 
 BUSY_POLL_NICENESS = 5
@@ -84,10 +87,23 @@ class ProcessTarget(Target):
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="iolab-test-")
+        self._parts = contextlib.ExitStack()
+        self._broker_url = ""
 
     def start(self, model: Model, settings: Settings, *, prefix: Sequence[str] = (), port: int = 0) -> Process:
         """Start a server. `prefix` is a command that runs another one, such as `prlimit`."""
+        if model.parts:
+            settings = {"broker_url": self._broker(), **settings}
         return Process(model, settings, Path(tempfile.mkdtemp(dir=self._folder.name)), prefix, port)
 
+    def _broker(self) -> str:
+        """The URL of a broker with a worker, which all servers here that need one share."""
+        if not self._broker_url:
+            if reason := broker.unavailable(ServerSettings()):
+                skip(reason)
+            self._broker_url = self._parts.enter_context(broker.own())
+        return self._broker_url
+
     def close(self) -> None:
+        self._parts.close()
         self._folder.cleanup()

@@ -73,6 +73,24 @@ def test_a_bad_file_stops_the_server_with_one_line_that_names_file_key_value_and
     assert expected in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("broker_url: amqp://somewhere", "broker_url: got amqp://somewhere, expected"),
+        # It would be shown in the log and in /metrics.
+        ("broker_url: redis://:secret@somewhere:6379/0", "broker_url: got redis://:secret@somewhere:6379/0, expected"),
+        ("broker_seconds: 3", "broker_seconds: got 3, expected more than visibility_timeout (5)"),
+        ("work: {wait_ms: 6000}", "visibility_timeout: got 5, expected more than the 6 s that one answer's work takes"),
+    ],
+)
+def test_a_task_queue_that_cannot_work_is_refused(text: str, found: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(BadSetting) as failure:
+        settings.load(MODELS["task_queue"], None, file)
+    assert found in str(failure.value)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     run = serve("epoll_loop", "--config", str(tmp_path / "none.yaml"))
     assert run.returncode == 2

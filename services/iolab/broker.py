@@ -1,0 +1,311 @@
+"""A server's way to the workers and back: tasks sent through the broker, answers fetched from it by one thread.
+
+How many connections that takes does not depend on the number of clients: those that publish are a small pool, and all
+answers come over one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from iolab import log
+from iolab.server import CannotServe
+from iolab.session import NoAnswer
+from iolab.settings import Settings
+from iolab.threads import start_thread
+
+if TYPE_CHECKING:
+    import redis
+
+    from iolab.server import Server
+
+# The programs that can be a broker of one's own, the first one found.
+PROGRAMS = ("valkey-server", "redis-server")
+NO_BROKER = (
+    "there is no broker: install one (valkey-server or redis-server are looked for), or name one in"
+    " configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
+)
+BROKER_MEMORY = "128mb"
+START_SECONDS = 30.0
+# How long one fetch waits for an answer, and so how soon a broker that fell silent is noticed.
+FETCH_SECONDS = 1.0
+# How long after `visibility_timeout` another worker has the task of one that died.
+TAKE_OVER_SECONDS = 3.0
+# Bytes in front of an answer on the list: which task it is the answer to.
+NUMBER_BYTES = 8
+# Between two tries to reach a broker that is gone.
+RETRY_SECONDS = 0.1
+# A child of ours gets our signals unblocked, and ends with us however we end: prctl(2), PR_SET_PDEATHSIG.
+RUN_WITH_PARENT = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); os.getppid() == int(sys.argv[1]) or"
+    " sys.exit(); signal.pthread_sigmask(signal.SIG_SETMASK, ()); os.execvp(sys.argv[2], sys.argv[2:])"
+)
+
+
+def unavailable(settings: Settings) -> str | None:
+    """Why there is no broker here and none can be started, and what to do about it; None if all is well."""
+    there_is = settings.broker_url or os.environ.get("IOLAB_BROKER_URL") or _program()
+    return None if there_is else NO_BROKER
+
+
+def configured(settings: Settings) -> str | None:
+    """The broker's URL with its password, out of the settings or else the environment; None: there is none.
+
+    Waits for the password's file: a broker that starts at the same time writes it. Raises CannotServe.
+    """
+    url = settings.broker_url or os.environ.get("IOLAB_BROKER_URL")
+    named = settings.broker_password_file or os.environ.get("IOLAB_BROKER_PASSWORD_FILE")
+    if not url or not named:
+        return url
+    file = Path(named)
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError):
+            if password := file.read_text().strip():
+                parts = urlsplit(url)
+                return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{parts.netloc}"))
+        time.sleep(RETRY_SECONDS)
+    raise CannotServe(f"{file}: no password for the broker within {START_SECONDS:g} s; is it running?")
+
+
+@contextlib.contextmanager
+def own_broker(folder: Path) -> Iterator[str]:
+    """A broker that is a process of this machine, until the end of the block; gives its URL.
+
+    It listens on a socket in `folder`, which keeps others out, and so asks for no password. Raises CannotServe.
+    """
+    program = _program()
+    if program is None:
+        raise CannotServe(NO_BROKER)
+    path = folder / "socket"
+    options = {"port": "0", "unixsocket": str(path), "dir": str(folder), "save": "", "appendonly": "no"}
+    options |= {"maxmemory": BROKER_MEMORY, "maxmemory-policy": "noeviction"}
+    command = [program, *(word for key, value in options.items() for word in (f"--{key}", value))]
+    printed = folder / "log"
+    with printed.open("wb") as output, _child(command, stdout=output, stderr=output) as broker:
+        end = time.monotonic() + START_SECONDS
+        while not _listens(path):
+            if broker.poll() is not None or time.monotonic() > end:
+                last = (printed.read_text().strip().splitlines() or ["it said nothing"])[-1]
+                raise CannotServe(f"{program} did not start: {last}")
+            time.sleep(RETRY_SECONDS)
+        yield f"redis+socket://{path}"
+
+
+@contextlib.contextmanager
+def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that is a process of this machine, until the end of the block, for a broker without a password.
+
+    Raises CannotServe if it does not take tasks within START_SECONDS.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "IOLAB_BROKER_PASSWORD_FILE"}
+    with tempfile.TemporaryDirectory(prefix="iolab-worker-") as folder:
+        ready = Path(folder, "ready")
+        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": str(ready)}
+        with _child([sys.executable, "-m", "iolab.tasks"], env=environment) as worker:
+            end = time.monotonic() + START_SECONDS
+            while not ready.exists():
+                if worker.poll() is not None or time.monotonic() > end:
+                    raise CannotServe("the worker did not start; its messages are above")
+                time.sleep(RETRY_SECONDS)
+            yield worker
+
+
+@contextlib.contextmanager
+def own() -> Iterator[str]:
+    """A broker and a worker of one's own, until the end of the block; gives the broker's URL. Raises CannotServe."""
+    with (
+        tempfile.TemporaryDirectory(prefix="iolab-broker-") as folder,
+        own_broker(Path(folder)) as url,
+        own_worker(url),
+    ):
+        yield url
+
+
+class _Task:
+    """A message on its way: when it was sent the last time, and what came back."""
+
+    __slots__ = ("answers", "sent")
+
+    def __init__(self) -> None:
+        # None in place of an answer: the broker may have forgotten the task.
+        self.answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.sent = time.monotonic()
+
+
+class Broker:
+    """Sends each message as a task, and hands each answer to the thread that waits for it."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        # Celery takes a while to import, and only this model needs it.
+        from iolab.tasks import COMMAND_SECONDS, ERRORS, application, register, store
+
+        self._server = server
+        # What a broker that is gone, or full, is noticed by.
+        self._errors = ERRORS
+        self._list = f"iolab:answers:{secrets.token_hex(8)}"
+        self._app = application(server.settings, url)
+        self._task = register(self._app)
+        self._store = store(url, socket_timeout=FETCH_SECONDS + COMMAND_SECONDS)
+        self._numbers = count()
+        self._waiting: dict[int, _Task] = {}
+        self._reachable = threading.Event()
+        self._closing = False
+        self._last_answer = 0.0
+        # When the task was sent that the workers have come to: the queue keeps the order.
+        self._front = 0.0
+        self._overdue = server.settings.visibility_timeout + TAKE_OVER_SECONDS
+        work = server.settings.work
+        self._patience = server.settings.broker_seconds + work.cpu_us / 1_000_000 + work.wait_ms / 1000
+
+    def start(self) -> None:
+        """Begin to fetch answers, and open all connections that it will have: clients open none."""
+        from iolab.tasks import PUBLISHERS, QUEUE
+
+        start_thread(self._fetch, "answers")
+        tasks = self._app.amqp.queues[QUEUE]
+        # Without a broker they are opened when it is there.
+        with contextlib.suppress(*self._errors), contextlib.ExitStack() as taken:
+            for _ in range(PUBLISHERS):
+                taken.enter_context(self._app.producer_pool.acquire(block=True)).maybe_declare(tasks)
+
+    def close(self) -> None:
+        """Nobody waits for an answer any more: that the broker goes away now is no news."""
+        self._closing = True
+
+    def answer(self, data: bytes) -> bytes:
+        """The answer to `data`, from whichever worker gets to it. Raises NoAnswer.
+
+        A task whose turn is still to come is waited for as long as answers come to others; else for `broker_seconds`.
+        """
+        number = next(self._numbers)
+        task = _Task()
+        self._waiting[number] = task
+        heard = task.sent
+        try:
+            self._send(number, data, task, heard)
+            while True:
+                now = time.monotonic()
+                if self._front < task.sent:
+                    heard = max(heard, self._last_answer)
+                if now >= heard + self._patience:
+                    raise NoAnswer(f"no worker answered within {self._server.settings.broker_seconds:g} s")
+                # A worker that dies between taking a task and noting that it has it leaves no trace of it.
+                overdue = max(heard, task.sent) + self._overdue
+                if now >= overdue:
+                    self._send(number, data, task, heard)
+                    continue
+                with contextlib.suppress(queue.Empty):
+                    answer = task.answers.get(timeout=min(overdue, heard + self._patience) - now)
+                    if answer is not None:
+                        return answer
+                    self._send(number, data, task, heard)
+        finally:
+            del self._waiting[number]
+
+    def _send(self, number: int, data: bytes, task: _Task, heard: float) -> None:
+        """Publish the task, however often that takes."""
+        work = self._server.settings.work
+        while (left := heard + self._patience - time.monotonic()) > 0:
+            if not self._reachable.wait(left):
+                break
+            task.sent = time.monotonic()
+            try:
+                with self._app.producer_pool.acquire(block=True, timeout=left) as producer:
+                    self._task.apply_async(
+                        (self._list, number, data, work.cpu_us, work.wait_ms),
+                        producer=producer,
+                        retry=False,
+                        # Else Celery spells the bytes out for its log.
+                        argsrepr="",
+                    )
+                return
+            except self._errors as error:
+                log.debug("not_sent", error=str(error))
+            time.sleep(RETRY_SECONDS)
+        raise NoAnswer(f"the broker was not reached within {self._server.settings.broker_seconds:g} s")
+
+    def _fetch(self) -> None:
+        """Fetch answers; tell everyone who waits when the broker was gone, and has perhaps forgotten his task."""
+        lost = False
+        while not self._closing:
+            try:
+                if not self._reachable.is_set():
+                    self._store.ping()
+                    self._reachable.set()
+                    if lost:
+                        log.info("broker_back", waiting=len(self._waiting))
+                        for task in list(self._waiting.values()):
+                            task.answers.put(None)
+                self._fetch_one(self._store)
+            except self._errors as error:
+                if not self._closing and (self._reachable.is_set() or not lost):
+                    log.warning("broker_lost", error=str(error), waiting=len(self._waiting))
+                lost = True
+                self._reachable.clear()
+                time.sleep(RETRY_SECONDS)
+
+    def _fetch_one(self, store: redis.Redis) -> None:
+        found = store.blpop([self._list], timeout=FETCH_SECONDS)
+        if found is None:
+            return
+        message = found[1]
+        assert isinstance(message, bytes)
+        self._last_answer = time.monotonic()
+        # None waits for an answer that came twice: its task was sent or done again, and the first time was only slow.
+        task = self._waiting.get(int.from_bytes(message[:NUMBER_BYTES]))
+        if task is not None:
+            self._front = max(self._front, task.sent)
+            task.answers.put(message[NUMBER_BYTES:])
+
+
+@contextlib.contextmanager
+def open_broker(server: Server) -> Iterator[Broker]:
+    """The way to the broker that is configured, or to one of the server's own for as long. Raises CannotServe."""
+    with contextlib.ExitStack() as stack:
+        url = configured(server.settings) or stack.enter_context(own())
+        broker = Broker(server, url)
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.close()
+
+
+def _program() -> str | None:
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(str(path))
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is killed at the end of the block: nothing that it holds is worth keeping by then."""
+    # A group of its own: Ctrl-C is for the server, which still needs its children while it drains.
+    command = [sys.executable, "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, **options)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()

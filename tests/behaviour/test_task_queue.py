@@ -1,0 +1,263 @@
+"""The task queue: the work is done elsewhere, by whoever is there to do it; nothing is lost or doubled on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from iolab import broker
+from iolab.settings import Settings
+from iolab_client import payload, peers
+from tests.support.fleet import Lab
+from tests.support.models import only
+from tests.support.server import RunningServer, skip
+from tests.support.waiting import eventually
+
+Start = Callable[..., RunningServer]
+
+pytestmark = only("task_queue")
+as_processes = pytest.mark.targets("process")
+
+MESSAGES = 10_000
+# What a server with little patience has; a worker is ready long before these have passed for a client that comes late.
+IMPATIENT = {"visibility_timeout": 1, "broker_seconds": 3}
+
+
+class Parts:
+    """A broker and workers that a test may hurt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = contextlib.ExitStack()
+        self._broker = contextlib.ExitStack()
+        self.url = f"redis+socket://{folder}/socket"
+
+    def start_broker(self) -> None:
+        """Start the broker, empty; again after `kill_broker`."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / "socket").unlink()
+        self._broker.enter_context(broker.own_broker(self._folder))
+
+    def kill_broker(self) -> None:
+        """SIGKILL the broker."""
+        self._broker.close()
+
+    def start_worker(self) -> psutil.Process:
+        """Start one more worker; it takes tasks once it is ready."""
+        return psutil.Process(self._stack.enter_context(broker.own_worker(self.url)).pid)
+
+    def store(self) -> redis.Redis:
+        """A client of the broker."""
+        store: redis.Redis = self._stack.enter_context(redis.Redis.from_url(self.url.replace("redis+socket:", "unix:")))
+        return store
+
+    def close(self) -> None:
+        """Kill all."""
+        self._stack.close()
+        self._broker.close()
+
+
+@pytest.fixture
+def parts() -> Iterator[Parts]:
+    """A broker, and no worker yet."""
+    if reason := broker.unavailable(Settings()):
+        skip(reason)
+    with tempfile.TemporaryDirectory(prefix="iolab-test-") as folder:
+        parts = Parts(Path(folder))
+        try:
+            parts.start_broker()
+            yield parts
+        finally:
+            parts.close()
+
+
+def test_the_work_is_done_elsewhere(start: Start) -> None:
+    server = start(work={"cpu_us": 300_000})
+    client = server.connect()
+    # The first one also pays for what Celery imports.
+    assert peers.ask(client, b"a") == b"A"
+    before = server.cpu_seconds()
+    for _ in range(3):
+        assert peers.ask(client, b"work") == b"WORK"
+    assert server.cpu_seconds() - before < 0.5
+
+
+@as_processes
+def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_it_ends(lab: Lab) -> None:
+    server = lab.start(broker_url=None)
+    with server.connect() as client:
+        assert peers.ask(client, b"hello") == b"HELLO"
+    children = psutil.Process(server.pid).children()
+    assert len(children) == 2
+
+    server.stop()
+    assert server.wait() == 0
+    psutil.wait_procs(children, timeout=60)
+    assert not [child for child in children if child.is_running()]
+
+
+@as_processes
+def test_a_broker_and_a_worker_of_its_own_end_with_it_also_when_it_is_killed(lab: Lab) -> None:
+    server = lab.start(broker_url=None)
+    with server.connect() as client:
+        assert peers.ask(client, b"hello") == b"HELLO"
+    children = psutil.Process(server.pid).children()
+    assert len(children) == 2
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(
+        lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE],
+        "both end",
+    )
+
+
+@as_processes
+def test_without_a_worker_a_client_waits_broker_seconds_then_ends_and_a_later_one_is_answered(
+    start: Start, parts: Parts
+) -> None:
+    server = start(broker_url=parts.url, **IMPATIENT)
+    client = server.connect()
+    client.sendall(b"hello")
+    assert peers.read_to_end(client) == b""
+    assert server.event("no_answer")["reason"] == "no worker answered within 3 s"
+
+    parts.start_worker()
+    eventually(lambda: _answered(server), "a worker answers")
+
+
+@as_processes
+def test_without_a_broker_a_client_waits_broker_seconds_then_ends_and_a_later_one_is_answered(
+    start: Start, parts: Parts
+) -> None:
+    parts.start_worker()
+    server = start(broker_url=parts.url, **IMPATIENT)
+    eventually(lambda: _answered(server), "a worker answers")
+
+    parts.kill_broker()
+    client = server.connect()
+    client.sendall(b"hello")
+    assert peers.read_to_end(client) == b""
+    assert server.event("no_answer")["reason"] == "the broker was not reached within 3 s"
+    assert server.event("broker_lost")
+
+    parts.start_broker()
+    eventually(lambda: _answered(server), "the worker is back")
+    assert server.event("broker_back")
+
+
+@as_processes
+def test_a_client_who_waits_while_the_broker_starts_again_gets_his_answer(start: Start, parts: Parts) -> None:
+    server = start(broker_url=parts.url, broker_seconds=60)
+    client = server.connect()
+    client.sendall(b"hello")
+    # Its task is in the broker, which forgets it.
+    eventually(lambda: parts.store().llen("iolab"), "the task is in the queue")
+    parts.kill_broker()
+    assert server.event("broker_lost")["waiting"] == 1
+    parts.start_broker()
+    parts.start_worker()
+
+    assert peers.read_exactly(client, 5) == b"HELLO"
+    peers.half_close(client)
+    assert peers.read_to_end(client) == b""
+
+
+@as_processes
+def test_a_worker_that_is_killed_in_the_middle_of_a_stream_costs_no_byte(start: Start, parts: Parts) -> None:
+    workers = [parts.start_worker(), parts.start_worker()]
+    server = start(broker_url=parts.url, broker_seconds=60, visibility_timeout=2, work={"wait_ms": 20}, buffer_size=64)
+    data = payload.make(64 * 100)
+    answers: list[bytes] = []
+    client = server.connect()
+    reader = threading.Thread(target=lambda: answers.append(peers.exchange(client, data)))
+    reader.start()
+    eventually(lambda: server.metric("answers_total") >= 10, "the stream is under way")
+    # With a task of the stream in its hands: it has no other work.
+    eventually(lambda: parts.store().zcard("unacked_index"), "a worker has a task")
+    workers[0].kill()
+    reader.join(60)
+
+    assert payload.difference(answers[0], payload.answer(data)) is None
+
+
+@as_processes
+def test_a_suspended_worker_is_taken_for_dead_and_its_late_answer_is_thrown_away(start: Start, parts: Parts) -> None:
+    first = parts.start_worker()
+    server = start(broker_url=parts.url, broker_seconds=60, visibility_timeout=1)
+    eventually(lambda: _answered(server), "the first worker answers")
+    # Suspended while it waits for the queue: the broker hands it the next task all the same.
+    eventually(
+        lambda: any(client["cmd"] == "brpop" for client in parts.store().client_list()), "it waits for the queue"
+    )
+    first.suspend()
+    client = server.connect()
+    client.sendall(b"hello")
+    eventually(lambda: not parts.store().llen("iolab"), "the suspended worker was handed the task")
+    second = parts.start_worker()
+    assert peers.read_exactly(client, 5) == b"HELLO"
+    first.resume()
+    assert second.is_running()
+
+    for text in (b"one", b"two", b"three"):
+        assert peers.ask(client, text) == text.upper()
+
+
+@as_processes
+def test_connections_to_the_broker_do_not_grow_with_clients(start: Start, parts: Parts) -> None:
+    parts.start_worker()
+    server = start(broker_url=parts.url)
+    store = parts.store()
+    with server.connect() as client:
+        assert peers.ask(client, b"hello") == b"HELLO"
+    before = len(store.client_list())
+    for client in server.connect_many(64):
+        client.sendall(b"hello")
+    eventually(lambda: server.metric("answers_total") == 65, "all are answered")
+    assert len(store.client_list()) <= before
+
+
+@as_processes
+@pytest.mark.timeout(600)
+def test_nothing_piles_up_in_the_broker(start: Start, parts: Parts) -> None:
+    parts.start_worker()
+    server = start(broker_url=parts.url)
+    eventually(lambda: _answered(server), "a worker answers")
+    store = parts.store()
+
+    def kept() -> set[Any]:
+        return set(store.scan_iter())
+
+    before, bytes_before = kept(), store.info("memory")["used_memory"]
+
+    def talk(client: Any) -> None:
+        for _ in range(MESSAGES // 8):
+            if peers.ask(client, b"x" * 1000) != b"X" * 1000:
+                return
+
+    talkers = [threading.Thread(target=talk, args=(client,)) for client in server.connect_many(8)]
+    for talker in talkers:
+        talker.start()
+    for talker in talkers:
+        talker.join(500)
+    assert server.metric("answers_total") >= MESSAGES
+
+    # The last tasks are acknowledged just after they are answered.
+    eventually(lambda: kept() == before, "nothing but what was there before is left")
+    assert store.info("memory")["used_memory"] - bytes_before < 1024 * 1024
+
+
+def _answered(server: RunningServer) -> bool:
+    with peers.connect(server.address) as client:
+        try:
+            return peers.exchange(client, b"a") == b"A"
+        except OSError:
+            return False
