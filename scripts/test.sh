@@ -21,5 +21,5 @@ else
     say "the Docker parts of the suites will be skipped: $no_engine"
 fi
 unlock
-# Most of the time the tests wait for something: six at once, however few the cores.
+# A test mostly waits for its server: six at once keep two cores busy.
 exec "$venv/bin/pytest" tests --numprocesses 6 --dist loadgroup "$@"

@@ -30,8 +30,6 @@ from iolab.settings import Settings
 from iolab.threads import start_thread
 
 if TYPE_CHECKING:
-    import redis
-
     from iolab.server import Server
 
 # The programs that can be a broker of one's own, the first one found.
@@ -252,7 +250,7 @@ class Broker:
                         log.info("broker_back", waiting=len(self._waiting))
                         for task in list(self._waiting.values()):
                             task.answers.put(None)
-                self._fetch_one(self._store)
+                self._fetch_one()
             except self._errors as error:
                 if not self._closing and (self._reachable.is_set() or not lost):
                     log.warning("broker_lost", error=str(error), waiting=len(self._waiting))
@@ -260,8 +258,8 @@ class Broker:
                 self._reachable.clear()
                 time.sleep(RETRY_SECONDS)
 
-    def _fetch_one(self, store: redis.Redis) -> None:
-        found = store.blpop([self._list], timeout=FETCH_SECONDS)
+    def _fetch_one(self) -> None:
+        found = self._store.blpop([self._list], timeout=FETCH_SECONDS)
         if found is None:
             return
         message = found[1]

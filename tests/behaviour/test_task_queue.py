@@ -92,13 +92,19 @@ def test_the_work_is_done_elsewhere(start: Start) -> None:
     assert server.cpu_seconds() - before < 0.5
 
 
-@as_processes
-def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_it_ends(lab: Lab) -> None:
+def with_parts_of_its_own(lab: Lab) -> tuple[RunningServer, list[psutil.Process]]:
+    """A server without a configured broker, that answers; and the broker and the worker that it has started."""
     server = lab.start(broker_url=None)
     with server.connect() as client:
         assert peers.ask(client, b"hello") == b"HELLO"
     children = psutil.Process(server.pid).children()
     assert len(children) == 2
+    return server, children
+
+
+@as_processes
+def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_it_ends(lab: Lab) -> None:
+    server, children = with_parts_of_its_own(lab)
 
     server.stop()
     assert server.wait() == 0
@@ -108,11 +114,7 @@ def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_i
 
 @as_processes
 def test_a_broker_and_a_worker_of_its_own_end_with_it_also_when_it_is_killed(lab: Lab) -> None:
-    server = lab.start(broker_url=None)
-    with server.connect() as client:
-        assert peers.ask(client, b"hello") == b"HELLO"
-    children = psutil.Process(server.pid).children()
-    assert len(children) == 2
+    server, children = with_parts_of_its_own(lab)
     os.kill(server.pid, signal.SIGKILL)
     eventually(
         lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE],

@@ -158,6 +158,7 @@ def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(
 ) -> None:
     stopped = stops(scenario, model)
 
+    assert len(stopped.due) >= MEBIBYTE
     assert stopped.lost is None
     assert stopped.waited
     assert stopped.exit_code == 0
