@@ -63,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """How long answers took, in microseconds. `histogram` has all of them: HdrHistogram V2, compressed, base64, in ns."""
+    """How long answers took. `histogram` has all of them, in nanoseconds: HdrHistogram V2, compressed, in base64."""
 
     count: int
     mean: float
