@@ -6,7 +6,7 @@ Nothing here is derived over repeats: medians, intervals, shares and ranks are c
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,15 +15,15 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 # The subject that stands for the C server which everything is a share of.
-YARDSTICK = "yardstick"
+YARDSTICK: Final = "yardstick"
 
 # The verdicts, the worst first: of several that hold, the first one is said.
-ERRORS = "ERRORS"
-STARVED = "STARVED"
-CLIENT_BOUND = "CLIENT-BOUND"
-INCONSISTENT = "INCONSISTENT"
-UNSTABLE = "UNSTABLE"
-VALID = "VALID"
+ERRORS: Final = "ERRORS"
+STARVED: Final = "STARVED"
+CLIENT_BOUND: Final = "CLIENT-BOUND"
+INCONSISTENT: Final = "INCONSISTENT"
+UNSTABLE: Final = "UNSTABLE"
+VALID: Final = "VALID"
 Word = Literal["ERRORS", "STARVED", "CLIENT-BOUND", "INCONSISTENT", "UNSTABLE", "VALID"]
 
 
