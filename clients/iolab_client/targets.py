@@ -20,10 +20,12 @@ from typing import Any
 import click
 
 from iolab import registry, runfiles
-from iolab.registry import MODELS, Model
+from iolab.registry import MODELS, YARDSTICK, Model
 from iolab.settings import BadSetting, Settings, load
 from iolab_client.peers import Address, connect
 
+# What has a name: the models, and what they are measured against.
+NAMED = {**MODELS, YARDSTICK.slug: YARDSTICK}
 # The admin port of a container; it is not published.
 ADMIN_PORT = 9100
 REMEDY = "start it with `make up`"
@@ -53,7 +55,7 @@ class Target:
 
 
 class Wanted(click.ParamType[Model | Address]):
-    """A model's name in either spelling, or HOST:PORT."""
+    """A model's name in either spelling, `yardstick`, or HOST:PORT."""
 
     name = "MODEL"
 
@@ -66,6 +68,8 @@ class Wanted(click.ParamType[Model | Address]):
             if host and port.isdecimal() and 1 <= int(port) <= 65535:
                 return host.removeprefix("[").removesuffix("]"), int(port)
             self.fail(f"{value!r} is not HOST:PORT", parameter, context)
+        if value == YARDSTICK.slug:
+            return YARDSTICK
         try:
             return registry.find(value)
         except KeyError as error:
@@ -90,7 +94,7 @@ def configured(model: Model) -> Settings:
     Raises BadConfig.
     """
     folder = Path(os.environ.get("IOLAB_CONFIGS") or "configs")
-    chosen = "IOLAB_CONFIGS" in os.environ or folder.is_dir()
+    chosen = model.slug in MODELS and ("IOLAB_CONFIGS" in os.environ or folder.is_dir())
     try:
         return load(model, folder if chosen else None)
     except BadSetting as error:
@@ -105,10 +109,15 @@ def resolve(wanted: Sequence[Model | Address]) -> list[Target]:
     return [found[one.slug] if isinstance(one, Model) else _given(one) for one in given]
 
 
+def resolve_admins(wanted: Sequence[Model | Address]) -> list[Target]:
+    """`resolve` for the admin pages: an address that is no known server's own is taken for its admin port's."""
+    return [target if target.model else replace(target, admin=target.address) for target in resolve(wanted)]
+
+
 def resolve_admin(wanted: Model | Address) -> Target:
-    """Where the admin pages of a model are; an address that is no known server's own is taken for its admin port's."""
-    (target,) = resolve([wanted])
-    return target if target.model else replace(target, admin=target.address)
+    """Where the admin pages of one are."""
+    (target,) = resolve_admins([wanted])
+    return target
 
 
 def _given(address: Address) -> Target:
@@ -131,7 +140,7 @@ def _in_compose(models: Sequence[Model]) -> dict[str, Target]:
 
 def _on_this_machine(models: Sequence[Model]) -> dict[str, Target]:
     # Of two servers of one model the later one: running() begins with the oldest.
-    found = {server.model: _process(server) for server in runfiles.running() if server.model in MODELS}
+    found = {server.model: _process(server) for server in runfiles.running() if server.model in NAMED}
     missing = [model for model in models if model.slug not in found]
     if missing:
         containers, reason = _containers()
@@ -145,7 +154,7 @@ def _on_this_machine(models: Sequence[Model]) -> dict[str, Target]:
 
 def _process(server: runfiles.Running) -> Target:
     host = _reachable(server.host)
-    return Target(model=MODELS.get(server.model), address=(host, server.port), admin=(host, server.admin_port))
+    return Target(model=NAMED.get(server.model), address=(host, server.port), admin=(host, server.admin_port))
 
 
 def _reachable(host: str) -> str:

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
@@ -22,7 +22,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from iolab.registry import Model
 from iolab.server import CAPACITY, PAUSE_SECONDS, Server
+from iolab.stop import Stop
 from iolab.threads import photograph
 
 # A client of the admin port that says nothing is let go after so many seconds: one at a time is served.
@@ -47,8 +49,23 @@ TOTALS = (
 )
 
 
+class Shown(Protocol):
+    """What the admin port can show: whatever has processes, and is told to stop."""
+
+    @property
+    def model(self) -> Model:
+        """What it is."""
+
+    @property
+    def stop(self) -> Stop:
+        """Its stop."""
+
+    def processes(self) -> list[int]:
+        """The processes that it is."""
+
+
 class Books(Collector):
-    """A server and its processes as Prometheus metrics."""
+    """A server's books as Prometheus metrics."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -66,11 +83,37 @@ class Books(Collector):
             counter = CounterMetricFamily(f"iolab_{name}", text, labels=["model"])
             counter.add_metric([slug], getattr(totals, field))
             yield counter
-        used = usage(server.processes())
         gauges = (
             ("connections_open", "Open connections, those that wait for a worker among them", server.open_count()),
             ("connections_waiting", "Connections, or answers of theirs, that wait for a worker", server.waiting()),
             ("accept_queue_length", "Clients that the kernel holds for accept(2)", server.accept_queue()),
+        )
+        yield from _gauges(slug, gauges)
+        gauge = GaugeMetricFamily(
+            "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
+        )
+        for limit, value in msgspec.structs.asdict(server.limits).items():
+            if value is not None:
+                gauge.add_metric([slug, limit], value)
+        yield gauge
+        yield InfoMetricFamily("iolab_settings", "The settings in force", settings_shown(server))
+
+
+class Use(Collector):
+    """What its processes use, as Prometheus metrics."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, as Books has it."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape shows."""
+        slug = self._shown.model.slug
+        used = usage(self._shown.processes())
+        gauges = (
             ("processes", "Processes of the server", used.processes),
             (
                 "process_resident_memory_bytes",
@@ -80,10 +123,7 @@ class Books(Collector):
             ("process_open_descriptors", "Open descriptors of the processes", used.descriptors),
             ("process_threads", "Threads of the processes", used.threads),
         )
-        for name, text, value in gauges:
-            gauge = GaugeMetricFamily(f"iolab_{name}", text, labels=["model"])
-            gauge.add_metric([slug], value)
-            yield gauge
+        yield from _gauges(slug, gauges)
         counter = CounterMetricFamily("iolab_process_cpu_seconds", "Processor time", labels=["model", "mode"])
         counter.add_metric([slug, "user"], used.user_seconds)
         counter.add_metric([slug, "system"], used.system_seconds)
@@ -92,14 +132,13 @@ class Books(Collector):
         counter.add_metric([slug, "voluntary"], used.voluntary_switches)
         counter.add_metric([slug, "involuntary"], used.involuntary_switches)
         yield counter
-        gauge = GaugeMetricFamily(
-            "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
-        )
-        for limit, value in msgspec.structs.asdict(server.limits).items():
-            if value is not None:
-                gauge.add_metric([slug, limit], value)
+
+
+def _gauges(slug: str, gauges: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
+    for name, text, value in gauges:
+        gauge = GaugeMetricFamily(f"iolab_{name}", text, labels=["model"])
+        gauge.add_metric([slug], value)
         yield gauge
-        yield InfoMetricFamily("iolab_settings", "The settings in force", settings_shown(server))
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -234,26 +273,28 @@ class Caller:
         self._admin.shutdown_request(self.sock)
 
 
-def open_admin(server: Server, host: str, port: int) -> Admin:
+def open_admin(shown: Shown, host: str, port: int) -> Admin:
     """Bind the admin port, which the kernel picks if `port` is 0; `server_port` tells. Raises OSError."""
     registry = CollectorRegistry()
-    registry.register(Books(server))
+    if isinstance(shown, Server):
+        registry.register(Books(shown))
+    registry.register(Use(shown))
     metrics = make_wsgi_app(registry)
 
     def application(environment: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         match environment["PATH_INFO"]:
             case "/healthz":
-                stopping = server.stop.requested
+                stopping = shown.stop.requested
                 status = "503 Service Unavailable" if stopping else "200 OK"
-                return _answer(start_response, status, {"model": server.model.slug, "stopping": stopping})
+                return _answer(start_response, status, {"model": shown.model.slug, "stopping": stopping})
             case "/metrics":
                 body: Iterable[bytes] = metrics(environment, start_response)
                 return body
             case "/threads":
                 # A supervisor has one thread only, and takes the picture with it: it is seen running.
-                leave_out = 0 if server.model.forks else threading.get_native_id()
-                processes = photograph(server.processes(), leave_out=leave_out)
-                return _answer(start_response, "200 OK", {"model": server.model.slug, "processes": processes})
+                leave_out = 0 if shown.model.forks else threading.get_native_id()
+                processes = photograph(shown.processes(), leave_out=leave_out)
+                return _answer(start_response, "200 OK", {"model": shown.model.slug, "processes": processes})
             case path:
                 pages = "/healthz, /metrics, /threads"
                 return _answer(start_response, "404 Not Found", {"error": f"no page {path}; there are: {pages}"})
