@@ -269,10 +269,12 @@ setup_docker() { # everything a `docker compose up --build` needs
     setup_base_image
 }
 
-build_images() {
+build_images() { # PROFILE...: of the services that are started on demand only, which to build too
+    local profile profiles=()
+    for profile; do profiles+=(--profile "$profile"); done
     say "building the images on $BASE_IMAGE (only what changed since the last time)"
     # Compose complains of a missing buildx, which nothing here needs.
-    "${compose[@]}" --profile '*' build --quiet 2> >(grep -v "buildx isn't installed" >&2) ||
+    "${compose[@]}" "${profiles[@]}" build --quiet 2> >(grep -v "buildx isn't installed" >&2) ||
         fail "an image was not built" "see the message above; if it was the network, BASE_IMAGE may name an image that has your proxy and certificates"
     # A new build takes the name from the image before it; nameless ones that no container uses only fill the disk.
     docker image prune --force --filter label=org.opencontainers.image.title=iolab >/dev/null || true

@@ -8,7 +8,7 @@ setup_venv
 find_engine
 if [ "$engine" = docker ]; then
     setup_docker
-    build_images
+    build_images client measure
     export IOLAB_COMPOSE="${compose[*]}"
     # In CI an engine that is there must be used: a skipped suite would look like a passed one.
     if [ "${CI:-}" = true ]; then export IOLAB_REQUIRE_DOCKER=1; fi

@@ -13,7 +13,7 @@ if [ "$engine" = none ]; then
     exec "$venv/bin/iolab" up --detach
 fi
 setup_docker
-build_images
+build_images client
 unlock
 # A measurement that was cut short leaves models paused; up does not touch those.
 paused=$("${compose[@]}" ps --services --status paused)
