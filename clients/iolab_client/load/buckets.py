@@ -1,0 +1,81 @@
+"""Latencies counted in bulk, in the buckets of an HdrHistogram: up to an hour, each to a thousandth of itself.
+
+The index of a bucket is that of Gil Tene's HdrHistogram (hdrhistogram.org), worked out for thousands of values at
+once; the package of that name takes values one by one, which costs more than a request does.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from hdrh.histogram import HdrHistogram
+
+from iolab_client.measurement import Latency
+
+HIGHEST_NS = 3600 * 10**9
+DIGITS = 3
+# 2048 steps in the first bucket, which tell three digits apart; 1024 in each one after it, twice as wide.
+_HALF_BITS = 10
+BUCKETS = ((HIGHEST_NS.bit_length() - _HALF_BITS - 1) + 2) << _HALF_BITS
+
+Values = npt.NDArray[np.int64]
+
+
+def index(values: Values) -> Values:
+    """The bucket of each value, in nanoseconds."""
+    values = np.clip(values, 0, HIGHEST_NS)
+    # frexp's exponent is the bit length, exact up to 2**53.
+    octave = np.maximum(np.frexp(values.astype(np.float64))[1] - (_HALF_BITS + 1), 0).astype(np.int64)
+    return cast(Values, (octave << _HALF_BITS) + (values >> octave))
+
+
+def count(counts: Values, values: Values) -> None:
+    """Add nanoseconds to the counts."""
+    counts += np.bincount(index(values), minlength=BUCKETS)
+
+
+def lowest(bucket: int) -> int:
+    """The least value of a bucket, in nanoseconds."""
+    octave = max((bucket >> _HALF_BITS) - 1, 0)
+    return (bucket - (octave << _HALF_BITS)) << octave
+
+
+def histogram(counts: Values) -> HdrHistogram:
+    """The same counts as an HdrHistogram."""
+    made = HdrHistogram(1, HIGHEST_NS, DIGITS)
+    for bucket in np.flatnonzero(counts).tolist():
+        made.record_value(lowest(bucket), int(counts[bucket]))
+    return made
+
+
+def percentile(counts: Values, percent: float) -> float | None:
+    """Microseconds that so many percent of the values do not exceed; None if there are none."""
+    cumulated = np.cumsum(counts)
+    total = int(cumulated[-1])
+    if not total:
+        return None
+    bucket = int(np.searchsorted(cumulated, max(1, np.ceil(total * percent / 100))))
+    return (lowest(bucket + 1) - 1) / 1000
+
+
+def latency(counts: Values, total_ns: int) -> Latency:
+    """What the counts say, with the mean from the exact total."""
+    made = histogram(counts)
+    number = made.get_total_count()
+
+    def at(percent: float) -> float:
+        return made.get_value_at_percentile(percent) / 1000 if number else 0.0
+
+    return Latency(
+        count=number,
+        mean=total_ns / number / 1000 if number else 0.0,
+        min=made.get_min_value() / 1000 if number else 0.0,
+        p50=at(50),
+        p90=at(90),
+        p99=at(99),
+        p99_9=at(99.9),
+        max=made.get_max_value() / 1000 if number else 0.0,
+        histogram=made.encode().decode(),
+    )

@@ -1,0 +1,338 @@
+"""The parent of the generator's processes: starts them, gives the moments, looks at the server, adds up.
+
+The processes are started afresh rather than forked, so whoever calls may have threads (a progress bar, Docker's SDK).
+A process whose standard input ends, ends; so none outlives its parent, however that dies.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import click
+import msgspec
+import numpy as np
+
+from iolab_client import verdicts
+from iolab_client.admin import Unreachable
+from iolab_client.explain import explain
+from iolab_client.load import buckets, server_use, shared
+from iolab_client.load.progress import Interrupted, Progress
+from iolab_client.load.share import Report, Share, split
+from iolab_client.load.shared import Counts, Shared
+from iolab_client.measurement import Errors, Generator, Latency, Measurement, Plan
+from iolab_client.peers import connect
+from iolab_client.targets import Target
+
+SECOND = 1_000_000_000
+TELL_SECONDS = 0.25
+# How often the server is asked how busy it is, where somebody wants to know.
+WATCH_SECONDS = 1.0
+WATCH_DEADLINE_SECONDS = 0.5
+# Between the word to start and the start: as long as the processes may need to hear it.
+HEADSTART_NS = SECOND // 20
+# A process has the interpreter's own descriptors, epoll, the pipes and the shared memory beside its connections.
+OTHER_DESCRIPTORS = 32
+SAMPLES = 10
+
+
+class Failed(click.ClickException):
+    """The load could not be made. One line with the remedy."""
+
+
+class BadPlan(click.ClickException):
+    """A plan that cannot be carried out. One line, and the exit code of a usage error."""
+
+    exit_code = 2
+
+
+class _Worker:
+    """One process of the generator, and what it has said last."""
+
+    def __init__(self, share: Share) -> None:
+        self.shared = Shared(share.memory)
+        self.word = ""
+        self._rest = b""
+        # Its own session: Ctrl-C on a terminal is for the parent, who tells it to stop and has its report.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "iolab_client.load.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[share.memory],
+            start_new_session=True,
+            bufsize=0,
+        )
+        self.tell(msgspec.json.encode(share).decode())
+
+    def fileno(self) -> int:
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def tell(self, text: str) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(text.encode() + b"\n")
+        except BrokenPipeError:
+            raise Failed("a process of the generator has died; its error is above") from None
+
+    def hear(self) -> None:
+        """Read what it says. Raises Failed if it has died."""
+        data = os.read(self.fileno(), 1 << 16)
+        if not data:
+            raise Failed("a process of the generator has died; its error is above")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines:
+            self.word = lines[-1].decode()
+
+    def end(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Conductor:
+    """One load on one server."""
+
+    def __init__(self, target: Target, plan: Plan, tell: Callable[[Progress], None], *, watch: bool) -> None:
+        _check(plan)
+        self.target = target
+        self.plan = plan
+        self.tell = tell
+        self.watch = watch and target.admin is not None
+        self.unknown = "" if target.admin else target.no_admin
+        self.looks: list[tuple[server_use.Look, int]] = []
+        self.watched: server_use.Look | None = None
+        self.server_busy: float | None = None
+        self.next_watch = 0.0
+        self.told = (0.0, 0)
+        self.begin = 0
+        self.started = datetime.now(UTC)
+        self.workers: list[_Worker] = []
+
+    def run(self) -> Measurement:
+        """All of it. Raises Failed, BadPlan, or Interrupted with what there is after Ctrl-C."""
+        family, address = _resolve(self.target)
+        memories = [shared.create() for _ in range(self.plan.processes)]
+        try:
+            for share in split(self.plan, family, address, memories):
+                self.workers.append(_Worker(share))
+            return self._conduct()
+        finally:
+            for worker in self.workers:
+                worker.end()
+            for memory in memories:
+                os.close(memory)
+
+    def _conduct(self) -> Measurement:
+        interrupted = False
+        try:
+            self._await("starting", "ready")
+            self._look()
+            self._all("connect")
+            self._await("connecting", "connected")
+            start = time.monotonic_ns() + HEADSTART_NS
+            self._all(f"start {start}")
+            self.begin = start + int(self.plan.warmup_seconds * SECOND)
+            self._await("warm-up", "over", until=self.begin)
+            self.started = datetime.now(UTC)
+            self._look()
+            self._await("measuring", "over")
+            self._look()
+            self._all("close")
+            self._await("closing", "{")
+        except KeyboardInterrupt:
+            interrupted = True
+            if not self.begin:
+                # There is nothing to show.
+                raise
+            if len(self.looks) == 2:
+                self._look()
+            self._all("stop")
+            self._await("closing", "{")
+        measurement = self._measurement([msgspec.json.decode(worker.word, type=Report) for worker in self.workers])
+        if interrupted:
+            raise Interrupted(measurement)
+        return measurement
+
+    def _all(self, text: str) -> None:
+        for worker in self.workers:
+            worker.tell(text)
+
+    def _await(self, phase: str, word: str, until: int | None = None) -> None:
+        """Wait until all have said a word that begins so, or until a moment (monotonic nanoseconds)."""
+        next_tell = 0.0
+        with selectors.DefaultSelector() as selector:
+            for worker in self.workers:
+                selector.register(worker.fileno(), selectors.EVENT_READ, worker)
+            while not all(worker.word.startswith(word) for worker in self.workers):
+                now = time.monotonic()
+                if until is not None and now * SECOND >= until:
+                    return
+                if now >= next_tell:
+                    next_tell = now + TELL_SECONDS
+                    self._tell(phase)
+                wait = next_tell - now if until is None else min(next_tell - now, until / SECOND - now)
+                for key, _ in selector.select(max(0.0, wait)):
+                    key.data.hear()
+
+    # What is seen meanwhile
+
+    def _total(self, counter: int) -> int:
+        return sum(int(worker.shared.counters[counter]) for worker in self.workers)
+
+    def _counts(self, histogram: int) -> Counts:
+        total: Counts = np.sum([worker.shared.histograms[histogram] for worker in self.workers], axis=0)
+        return total
+
+    def _look(self) -> None:
+        """Look at the server and at the count of answers, as nearly at once as can be."""
+        if self.unknown:
+            return
+        before = self._total(shared.ANSWERS)
+        try:
+            seen = server_use.look(self.target)
+        except Unreachable as error:
+            self.unknown = error.message
+            return
+        self.looks.append((seen, (before + self._total(shared.ANSWERS)) // 2))
+
+    def _watch(self, now: float) -> None:
+        if not self.watch or self.unknown or now < self.next_watch:
+            return
+        self.next_watch = now + WATCH_SECONDS
+        try:
+            seen = server_use.look(self.target, deadline_seconds=WATCH_DEADLINE_SECONDS)
+        except Unreachable:
+            self.server_busy = None
+            return
+        if self.watched and seen.at > self.watched.at:
+            self.server_busy = (seen.cpu_seconds - self.watched.cpu_seconds) / (seen.at - self.watched.at)
+        self.watched = seen
+
+    def _tell(self, phase: str) -> None:
+        now = time.monotonic()
+        self._watch(now)
+        answers = self._total(shared.ANSWERS)
+        then, answers_then = self.told
+        self.told = (now, answers)
+        counts = self._counts(shared.LATENCY) if phase == "measuring" else np.zeros(1, np.int64)
+        self.tell(
+            Progress(
+                phase=phase,
+                seconds=max(0.0, now - self.begin / SECOND) if self.begin else 0.0,
+                of_seconds=self.plan.duration_seconds,
+                connected=self._total(shared.CONNECTED),
+                answers=answers,
+                rate=(answers - answers_then) / (now - then) if then else 0.0,
+                p50=buckets.percentile(counts, 50),
+                p99=buckets.percentile(counts, 99),
+                errors=self._total(shared.ERRORS),
+                server_busy=self.server_busy,
+            )
+        )
+
+    # What it came to
+
+    def _measurement(self, reports: list[Report]) -> Measurement:
+        ended = max(report.ended for report in reports)
+        seconds = max(0, ended - self.begin) / SECOND
+        made = Measurement(
+            subject=self.target.name,
+            address=self.target.shown_address,
+            plan=self.plan,
+            started=self.started.isoformat(timespec="milliseconds"),
+            seconds=seconds,
+            answers=sum(report.answers for report in reports),
+            sent_bytes=sum(report.sent_bytes for report in reports),
+            received_bytes=sum(report.received_bytes for report in reports),
+            open_connections=sum(report.open_connections for report in reports),
+            answered_connections=sum(report.answered_connections for report in reports),
+            in_flight=sum(report.flight_ns for report in reports) / SECOND / seconds if seconds else 0.0,
+            latency=self._latency(shared.LATENCY, sum(report.latency_ns for report in reports)),
+            latency_from_send=self._latency(shared.FROM_SEND, sum(report.from_send_ns for report in reports))
+            if self.plan.rate
+            else None,
+            parts=_parts(reports, ended - self.begin),
+            errors=_errors(reports),
+            generator=Generator(
+                processes=self.plan.processes,
+                cpus=self.plan.cpus,
+                cpu_seconds=sum(report.cpu_seconds for report in reports),
+                busy=max(report.cpu_seconds for report in reports) / seconds if seconds else 0.0,
+                lag_p99=buckets.percentile(self._counts(shared.LAG), 99) if self.plan.rate else None,
+            ),
+            verdict=verdicts.UNJUDGED,
+        )
+        if len(self.looks) == 3:
+            (alone, _), (first, answers_first), (second, answers_second) = self.looks
+            made.server = server_use.between(alone, first, second, answers_second - answers_first)
+        else:
+            made.server_unknown = self.unknown or "the load ended before the server was looked at"
+        made.verdict = verdicts.judge_one(made)
+        return made
+
+    def _latency(self, histogram: int, total_ns: int) -> Latency:
+        return buckets.latency(self._counts(histogram), total_ns)
+
+
+def _parts(reports: list[Report], length_ns: int, parts: int = 10) -> list[int]:
+    """Answers in equal parts of the measured time, to the nearest step."""
+    step_ns = reports[0].step_ns
+    steps = np.sum([report.steps for report in reports], axis=0)
+    edges = [round(length_ns * part / parts / step_ns) for part in range(parts)]
+    return [int(steps[begin:end].sum()) for begin, end in zip(edges, [*edges[1:], len(steps)], strict=True)]
+
+
+def _errors(reports: list[Report]) -> Errors:
+    total = Errors()
+    for name in ("refused", "reset", "timeout", "short", "wrong", "closed"):
+        setattr(total, name, sum(getattr(report.errors, name) for report in reports))
+    total.samples = [sample for report in reports for sample in report.errors.samples][:SAMPLES]
+    return total
+
+
+def _check(plan: Plan) -> None:
+    """Raise BadPlan where the plan cannot be."""
+    if plan.processes > plan.connections:
+        raise BadPlan(f"{plan.processes} processes for {plan.connections} connections: each needs one at least")
+    if plan.requests is not None and plan.requests < plan.processes:
+        raise BadPlan(f"{plan.requests} requests for {plan.processes} processes: each needs one at least")
+    absent = set(plan.cpus) - os.sched_getaffinity(0)
+    if absent:
+        allowed = ", ".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+        raise BadPlan(f"processor {min(absent)} is not one of those that may be used: {allowed}")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    each = -(-plan.connections // plan.processes) + -(-plan.idle // plan.processes)
+    if hard != resource.RLIM_INFINITY and each + OTHER_DESCRIPTORS > hard:
+        raise BadPlan(
+            f"{each} connections in each process need {each + OTHER_DESCRIPTORS} descriptors, and {hard} are allowed: "
+            "raise the limit (`ulimit -Hn`, or `--ulimit nofile` of a container) or use more --processes"
+        )
+
+
+def _resolve(target: Target) -> tuple[int, tuple[str, int]]:
+    """The family and the address of the server; of several, the first that answers. Raises Failed."""
+    try:
+        found = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)
+        if len(found) > 1:
+            with connect(target.address, deadline_seconds=5.0) as peer:
+                return int(peer.family), peer.getpeername()[:2]
+    except socket.gaierror as error:
+        raise Failed(f"{target.name}: {explain(error)}") from None
+    except OSError:
+        # It is counted like any other.
+        pass
+    family, _, _, _, address = found[0]
+    return int(family), (str(address[0]), int(address[1]))

@@ -1,0 +1,608 @@
+"""The epoll loop of one process of the generator.
+
+Edge-triggered, so a ready socket costs one look: when recv(2) gave less than it was asked for, there is no more, and
+what comes later is a new edge (epoll(7)). The common case (closed loop, one request in flight, its answer in one piece)
+is spelled out in `_closed`; all that is rarer goes through `_handle`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from iolab_client import payload
+from iolab_client.load.books import FULL, Books
+from iolab_client.load.commands import Commands
+from iolab_client.load.connection import Connection, State
+from iolab_client.load.requests import Request, Requests
+from iolab_client.load.share import Report, Share
+from iolab_client.load.shared import ANSWERS, CONNECTED, ERRORS, Shared
+from iolab_client.measurement import Errors
+
+SECOND = 1_000_000_000
+# How often it is seen to what has no event of its own.
+CHECK_SECONDS = 0.01
+CHECK_NS = SECOND // 100
+# Connections that are being made at the same time: below any backlog.
+CONNECTING_AT_ONCE = 64
+# After a connection could not be made, with churn.
+RETRY_NS = SECOND // 10
+READ_BYTES = 1 << 16
+EVENTS = 256
+# The timetable does not wait for more events, nor an event for more requests, than so many.
+EVENTS_BETWEEN_TURNS = 16
+TURNS_BETWEEN_EVENTS = 64
+SAMPLES = 10
+# How long a server may take to close after the load, before the generator does it.
+FAREWELL_NS = 2 * SECOND
+
+IN = select.EPOLLIN
+READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+WRITING = READING | select.EPOLLOUT
+# Not EPOLLIN, which alone means a socket.
+COMMANDS = select.EPOLLRDNORM
+NOTHING: Iterator[Request] = iter(())
+
+clock = time.monotonic_ns
+
+
+class Loop:
+    """The connections of one process, and the loop that serves them: `connect`, then `run`. Times are nanoseconds."""
+
+    def __init__(self, share: Share, commands: Commands) -> None:
+        self.share = share
+        self.plan = share.plan
+        self.shared = Shared(share.memory)
+        self.counters = self.shared.counters.data
+        self.requests = Requests(self.plan.sizes, share.process)
+        self.errors = Errors()
+        self.timeout = int(self.plan.timeout_seconds * SECOND)
+        self.commands = commands
+        # Made before any socket: select(2) knows no descriptor above 1023.
+        self.poller = select.epoll()
+        self.poller.register(commands, COMMANDS)
+        self.connections = [
+            Connection(number, idle=number >= share.connections) for number in range(share.connections + share.idle)
+        ]
+        self.talkers = self.connections[: share.connections]
+        self.by_descriptor: list[Connection | None] = []
+        self.to_connect = deque(self.connections)
+        self.connects = 0
+        self.connecting = 0
+        self.open = 0
+        self.closing = 0
+        self.connect_from = self.retry_at = self.next_check = self.next_scan = 0
+        self.loading = self.parting = self.over = False
+        self.sending = NOTHING
+
+    # Connections
+
+    def connect(self) -> None:
+        """Make all connections, or as many as can be made. Returns when none is under way any more."""
+        self.connect_from = clock()
+        while (self.to_connect or self.connecting) and not self.over:
+            self._dial_some()
+            for descriptor, mask in self.poller.poll(0.001, EVENTS):
+                self._handle(descriptor, mask)
+            self._time_out(clock())
+            self.counters[CONNECTED] = self.open
+
+    def _dial_some(self) -> None:
+        """Begin as many connections as may be under way and are due."""
+        now, rate = clock(), self.share.connect_rate
+        while self.to_connect and self.connecting < CONNECTING_AT_ONCE and now >= self.retry_at:
+            if rate is not None and now < self.connect_from + self.connects / rate * SECOND:
+                return
+            self.connects += 1
+            self._dial(self.to_connect.popleft(), now)
+
+    def _dial(self, connection: Connection, now: int) -> None:
+        sock = socket.socket(self.share.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.use(sock, self.plan.churn or float("inf"))
+        connection.state, connection.since = State.CONNECTING, now
+        self.connecting += 1
+        descriptor = connection.descriptor
+        while len(self.by_descriptor) <= descriptor:
+            self.by_descriptor.append(None)
+        self.by_descriptor[descriptor] = connection
+        self.poller.register(descriptor, WRITING)
+        code = sock.connect_ex(self.share.address)
+        if code not in (0, errno.EINPROGRESS):
+            self._refused(connection, code)
+
+    def _connected(self, connection: Connection) -> None:
+        code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._refused(connection, code)
+            return
+        self.connecting -= 1
+        self.open += 1
+        connection.state = State.OPEN
+        self.poller.modify(connection.descriptor, READING)
+        if self.loading:
+            self._fill(connection, clock())
+
+    def _refused(self, connection: Connection, code: int) -> None:
+        words = os.strerror(code).lower()
+        if code == errno.EADDRNOTAVAIL:
+            words = (
+                "no port of this machine is left: connect more slowly (--connect-rate), churn less, "
+                "or widen net.ipv4.ip_local_port_range"
+            )
+        self._fail(connection, "timeout" if code == errno.ETIMEDOUT else "refused", words)
+
+    def _half_close(self, connection: Connection) -> None:
+        """Send FIN: the answers are all there, and the server is to close, too."""
+        self._leave(connection)
+        self.closing += 1
+        connection.state, connection.since = State.CLOSING, clock()
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._fail(connection, "reset", os.strerror(error.errno or 0).lower())
+
+    def _leave(self, connection: Connection) -> None:
+        match connection.state:
+            case State.OPEN:
+                self.open -= 1
+            case State.CONNECTING:
+                self.connecting -= 1
+            case State.CLOSING:
+                self.closing -= 1
+
+    def _release(self, connection: Connection) -> None:
+        """Its socket is done with; with churn, another one takes its place."""
+        self._leave(connection)
+        self.by_descriptor[connection.descriptor] = None
+        connection.socket.close()
+        if self.loading and self.plan.churn and not connection.idle:
+            connection.state = State.WAITING
+            self.answered_before += connection.answered_at >= self.books.begin
+            connection.answered_at = 0
+            self.to_connect.append(connection)
+        else:
+            connection.state = State.OVER
+
+    def _fail(self, connection: Connection, kind: str, words: str) -> None:
+        """Count an error, which ends the connection."""
+        setattr(self.errors, kind, getattr(self.errors, kind) + 1)
+        self.counters[ERRORS] = self.errors.total
+        if len(self.errors.samples) < SAMPLES:
+            self.errors.samples.append(f"{kind}: {self._name(connection)}: {words}")
+        now = clock()
+        if connection.state is State.CONNECTING:
+            self.retry_at = now + RETRY_NS
+        for begin, end, _, sent in connection.flights():
+            self.books.unanswered(sent, now, end - begin)
+        self._release(connection)
+
+    def _name(self, connection: Connection) -> str:
+        name = f"{'idle ' if connection.idle else ''}connection {connection.number}"
+        if self.plan.processes > 1:
+            name += f" of process {self.share.process}"
+        # Requests are numbered by their place in the pattern, over all connections of the process.
+        return f"{name}, request {connection.start}" if connection.in_flight else name
+
+    # Answers
+
+    def _handle(self, descriptor: int, mask: int) -> None:
+        """One event, whatever it is."""
+        if descriptor == self.commands.fileno():
+            self._obey()
+            return
+        connection = self.by_descriptor[descriptor]
+        # It ended after the kernel had told of it.
+        if connection is None:
+            return
+        if connection.state is State.CONNECTING:
+            self._connected(connection)
+            return
+        if mask & select.EPOLLOUT and connection.unsent:
+            self._push(connection)
+        if mask != select.EPOLLOUT:
+            self._read(connection, mask)
+
+    def _read(self, connection: Connection, mask: int) -> None:
+        while connection.state in (State.OPEN, State.CLOSING):
+            wanted = READ_BYTES if connection.behind else min(READ_BYTES, connection.end - connection.begin + 1)
+            try:
+                data = connection.receive(wanted)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._broken(connection, error)
+                return
+            self._take(connection, data)
+            if len(data) < wanted and mask == IN:
+                return
+
+    def _take(self, connection: Connection, data: bytes) -> None:
+        """Compare what came with what is due, and ask for more where there is room for it then."""
+        if not data:
+            self._ended(connection)
+            return
+        answers = self.requests.answers
+        now = clock()
+        position = 0
+        while position < len(data):
+            begin = connection.begin
+            step = min(connection.end - begin, len(data) - position)
+            piece = data[position : position + step]
+            if not step:
+                self._fail(connection, "wrong", f"{len(data) - position} bytes more than were due came")
+                return
+            if piece != answers[begin : begin + step]:
+                self._wrong(connection, data[position:])
+                return
+            position += step
+            connection.begin += step
+            if connection.begin == connection.end:
+                self._answered(connection, now)
+        if connection.state is State.OPEN:
+            self._fill(connection, clock())
+
+    def _answered(self, connection: Connection, now: int) -> None:
+        books = self.books
+        books.sent.append(connection.sent_at)
+        books.done.append(now)
+        if self.plan.rate:
+            books.due.append(connection.due)
+        if self.requests.one_size is None:
+            books.sizes.append(connection.end - connection.start)
+        connection.answered_at = now
+        connection.in_flight -= 1
+        if connection.behind:
+            connection.fly(connection.behind.popleft())
+        else:
+            connection.land()
+
+    def _wrong(self, connection: Connection, data: bytes) -> None:
+        answers = self.requests.answers
+        place = connection.begin - connection.start
+        for later, (begin, end, _, _) in enumerate(connection.behind, 1):
+            if not place and data[: end - begin] == answers[begin : begin + len(data)][: end - begin]:
+                self._fail(
+                    connection, "wrong", f"answers out of order: that of request {begin} came, {later} too early"
+                )
+                return
+        got = answers[connection.start : connection.begin] + data[: connection.end - connection.begin]
+        words = payload.difference(got, answers[connection.start : connection.end])
+        self._fail(connection, "wrong", words or "other bytes than were due")
+
+    def _ended(self, connection: Connection) -> None:
+        """The server has sent its FIN."""
+        if connection.state is State.CLOSING:
+            self._release(connection)
+        elif connection.begin > connection.start:
+            done, size = connection.begin - connection.start, connection.end - connection.start
+            self._fail(connection, "short", f"the server closed after {done} of {size} bytes")
+        elif connection.in_flight:
+            self._fail(connection, "closed", f"the server closed and owed {connection.in_flight} answers")
+        elif self.loading:
+            self._fail(connection, "closed", "the server closed, and owed nothing")
+        else:
+            self._fail(connection, "refused", "the server closed it at once: it is full")
+
+    def _broken(self, connection: Connection, error: OSError) -> None:
+        match error:
+            case TimeoutError():
+                self._fail(connection, "timeout", "the server's machine does not answer")
+            case ConnectionError() if not self.loading:
+                self._fail(connection, "refused", "the server reset it at once: it is full")
+            case _:
+                self._fail(connection, "reset", os.strerror(error.errno or 0).lower())
+
+    # Requests
+
+    def _fill(self, connection: Connection, now: int) -> None:
+        """Send as many requests as there is room for and are due; where there are no more to come, part."""
+        room = self.plan.pipeline - connection.in_flight
+        pieces = []
+        pattern = self.requests.pattern
+        rate = self.plan.rate
+        due = now
+        while room > 0 and connection.left > 0 and not connection.idle:
+            if rate:
+                if connection.turn >= self.dealt:
+                    break
+                due = self._due(connection.turn)
+                connection.turn += self.share.connections
+            request = next(self.sending, None)
+            if request is None:
+                break
+            begin, size = request
+            flight = begin, begin + size, due, now
+            if connection.in_flight:
+                connection.behind.append(flight)
+            else:
+                connection.fly(flight)
+            connection.in_flight += 1
+            connection.left -= 1
+            room -= 1
+            pieces.append(pattern[begin : begin + size])
+        if pieces:
+            self._send(connection, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        elif not connection.in_flight and (self.parting or connection.left <= 0):
+            self._half_close(connection)
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        connection.unsent = memoryview(bytes(connection.unsent) + data if connection.unsent else data)
+        self._push(connection)
+
+    def _push(self, connection: Connection) -> None:
+        """Send what is unsent, as far as the socket takes it."""
+        waited = bool(connection.awaits_room)
+        try:
+            while connection.unsent:
+                connection.unsent = connection.unsent[connection.transmit(connection.unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # What the server sent before is still there to be read, and tells more.
+            self._read(connection, select.EPOLLERR)
+            if connection.state is State.OPEN:
+                self._broken(connection, error)
+            return
+        connection.awaits_room = bool(connection.unsent)
+        if connection.awaits_room != waited:
+            self.poller.modify(connection.descriptor, WRITING if connection.awaits_room else READING)
+
+    def _due(self, turn: int) -> int:
+        """When a request of the timetable is due: the processes take turns."""
+        return self.first_due + int((turn * self.plan.processes + self.share.process) * self.period)
+
+    def _deal(self) -> None:
+        """Give each request that is due to its connection, which sends it when it has room."""
+        books, talkers = self.books, self.talkers
+        for _ in range(TURNS_BETWEEN_EVENTS):
+            due, now = self._due(self.dealt), clock()
+            if now < due or self.dealt >= self.last_turn:
+                return
+            books.turns.append(due)
+            books.late.append(now - due)
+            connection = talkers[self.dealt % len(talkers)]
+            self.dealt += 1
+            if connection.state is State.OPEN:
+                self._fill(connection, now)
+
+    # The load
+
+    def run(self, start: int) -> Report:
+        """Load from `start` on, and measure when the warm-up is over. Returns when the server is parted from."""
+        plan = self.plan
+        begin = start + int(plan.warmup_seconds * SECOND)
+        self.books = Books(
+            self.shared,
+            begin,
+            begin + int(plan.duration_seconds * SECOND),
+            planned=plan.rate is not None,
+            one_size=self.requests.one_size,
+            only_new=self.share.requests is not None,
+        )
+        self.cpu_begin = self.cpu_end = time.process_time()
+        self.stage = "warm-up"
+        self.answered_before = self.answered = self.open_at_end = self.parting_at = 0
+        # The timetable: its first request, how many were due until now, and how many there are.
+        self.first_due, self.dealt, self.last_turn = start, 0, float("inf")
+        self.period = SECOND / plan.rate if plan.rate else 0.0
+        # Whoever was closed at once by a full server is seen before anything is asked.
+        for descriptor, mask in self.poller.poll(0, len(self.connections) + 1):
+            self._handle(descriptor, mask)
+        time.sleep(max(0, start - clock()) / SECOND)
+        self.loading = True
+        self.every_request = iter(self.requests)
+        self.sending = self.every_request
+        self._check(clock())
+        if plan.rate:
+            self._open()
+        else:
+            for connection in self.talkers:
+                if connection.state is State.OPEN:
+                    self._fill(connection, clock())
+            if plan.pipeline == 1 and plan.churn is None and max(size.size for size in plan.sizes) < READ_BYTES:
+                self._closed()
+            else:
+                self._any()
+        return self._report()
+
+    def _closed(self) -> None:
+        """One request in flight on each connection, and the next one when its answer is there."""
+        poll, handle, take, now_ns = self.poller.poll, self._handle, self._take, clock
+        connections, pattern, answers = self.by_descriptor, self.requests.pattern, self.requests.answers
+        books, counters = self.books, self.counters
+        sent = books.sent
+        note_sent, note_done = sent.append, books.done.append
+        note_size = books.sizes.append if self.requests.one_size is None else None
+        while not self.over:
+            sending = self.sending
+            for descriptor, mask in poll(CHECK_SECONDS, EVENTS):
+                if mask != IN or (connection := connections[descriptor]) is None:
+                    handle(descriptor, mask)
+                    continue
+                begin, end = connection.begin, connection.end
+                try:
+                    data = connection.receive(end - begin + 1)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    self._broken(connection, error)
+                    continue
+                if data != answers[begin:end] or not data:
+                    take(connection, data)
+                    continue
+                now = now_ns()
+                note_sent(connection.sent_at)
+                note_done(now)
+                if note_size:
+                    note_size(end - connection.start)
+                connection.answered_at = connection.sent_at = now
+                for begin, size in sending:  # noqa: B007
+                    break
+                else:
+                    connection.in_flight = 0
+                    connection.land()
+                    self._fill(connection, now)
+                    continue
+                connection.start = connection.begin = begin
+                connection.end = end = begin + size
+                try:
+                    taken = connection.transmit(pattern[begin:end])
+                except OSError:
+                    taken = 0
+                if taken != size:
+                    self._send(connection, pattern[begin + taken : end])
+            now = now_ns()
+            counters[ANSWERS] = books.noted + len(sent)
+            if now >= self.next_check or len(sent) >= FULL:
+                self._check(now)
+
+    def _any(self) -> None:
+        """Any closed loop."""
+        while not self.over:
+            for descriptor, mask in self.poller.poll(CHECK_SECONDS, EVENTS):
+                self._handle(descriptor, mask)
+            self._end_round()
+
+    def _open(self) -> None:
+        """Requests are sent when they are due. epoll_wait(2) waits in milliseconds, select(2) for the epoll in µs."""
+        poll, descriptor = self.poller.poll, self.poller.fileno()
+        while not self.over:
+            events = poll(0, EVENTS_BETWEEN_TURNS)
+            if not events:
+                wait = CHECK_NS if self.dealt >= self.last_turn else self._due(self.dealt) - clock()
+                if wait > 0:
+                    select.select([descriptor], [], [], min(wait, CHECK_NS) / SECOND)
+                    events = poll(0, EVENTS_BETWEEN_TURNS)
+            for ready, mask in events:
+                self._handle(ready, mask)
+            self._deal()
+            self._end_round()
+
+    def _end_round(self) -> None:
+        now = clock()
+        if self.to_connect and not self.parting:
+            self._dial_some()
+        self.counters[ANSWERS] = self.books.noted + len(self.books.sent)
+        if now >= self.next_check or len(self.books.late) >= FULL or len(self.books.sent) >= FULL:
+            self._check(now)
+
+    def _check(self, now: int) -> None:
+        """What has no event of its own: notes to count, stages that end, answers that do not come."""
+        self.next_check = now + CHECK_NS
+        self.books.count()
+        if self.stage == "warm-up" and now >= self.books.begin:
+            self._begin_measuring()
+        if self.stage == "measuring" and (now >= self.books.end or self._has_all()):
+            self._end_measuring(now)
+        self._time_out(now)
+        if self.parting and not self.open and (not self.closing or now > self.parting_at + FAREWELL_NS):
+            self.over = True
+
+    def _begin_measuring(self) -> None:
+        self.stage = "measuring"
+        self.cpu_begin = time.process_time()
+        requests = self.share.requests
+        if requests is None:
+            return
+        if not self.plan.rate:
+            self.sending = islice(self.every_request, requests)
+            return
+        first = self.dealt
+        while first and self._due(first - 1) >= self.books.begin:
+            first -= 1
+        while self._due(first) < self.books.begin:
+            first += 1
+        self.last_turn = first + requests
+
+    def _has_all(self) -> bool:
+        """Whether the answers that were asked for are there, or no connection is left."""
+        requests = self.share.requests
+        if requests is not None and self.books.answers >= requests:
+            return True
+        return self.closing + self.connecting + len(self.to_connect) == 0 and all(
+            connection.state is State.OVER for connection in self.talkers
+        )
+
+    def _end_measuring(self, now: int) -> None:
+        self.stage = "over"
+        requests = self.share.requests
+        if now < self.books.end:
+            complete = requests is not None and self.books.answers >= requests
+            self.books.end = max(self.books.begin, self.books.last_done + 1 if complete else now)
+        self.sending, self.last_turn = NOTHING, 0
+        self.cpu_end = time.process_time()
+        self.open_at_end = self.open
+        begin = self.books.begin
+        self.answered = self.answered_before + sum(one.answered_at >= begin for one in self.talkers)
+        self.counters[ANSWERS] = self.books.noted
+        self.commands.say("over")
+
+    def _time_out(self, now: int) -> None:
+        if now < self.next_scan:
+            return
+        self.next_scan = now + min(SECOND, self.timeout // 10)
+        latest = now - self.timeout
+        for connection in self.connections:
+            match connection.state:
+                case State.OPEN if connection.in_flight and connection.sent_at < latest:
+                    self._fail(connection, "timeout", f"no answer within {self.plan.timeout_seconds:g} s")
+                case State.CONNECTING if connection.since < latest:
+                    self._fail(connection, "timeout", f"no connection within {self.plan.timeout_seconds:g} s")
+                case State.CLOSING if connection.since < latest and not self.parting:
+                    self._fail(connection, "timeout", f"not closed within {self.plan.timeout_seconds:g} s of our FIN")
+
+    # The end
+
+    def _obey(self) -> None:
+        """What the parent wants."""
+        for command in self.commands.read():
+            if command == "stop":
+                self.over = True
+                if self.loading and self.stage != "over":
+                    self.books.count()
+                    self._end_measuring(clock())
+            elif command == "close":
+                self._part()
+
+    def _part(self) -> None:
+        """Close every connection, each when its answers are there."""
+        self.parting, self.parting_at, self.loading = True, clock(), False
+        self.to_connect.clear()
+        for connection in self.connections:
+            if connection.state is State.OPEN and not connection.in_flight:
+                self._half_close(connection)
+            elif connection.state in (State.CONNECTING, State.WAITING):
+                if connection.state is State.CONNECTING:
+                    self._release(connection)
+                connection.state = State.OVER
+
+    def _report(self) -> Report:
+        now, books = clock(), self.books
+        for connection in self.talkers:
+            if connection.state is State.OPEN:
+                for begin, end, _, sent in connection.flights():
+                    books.unanswered(sent, now, end - begin)
+        books.count()
+        return Report(
+            begun=books.begin,
+            ended=books.end,
+            answers=books.answers,
+            sent_bytes=books.sent_bytes,
+            received_bytes=books.received_bytes,
+            open_connections=self.open_at_end,
+            answered_connections=self.answered,
+            flight_ns=books.flight_ns,
+            latency_ns=books.latency_ns,
+            from_send_ns=books.from_send_ns,
+            step_ns=books.step_ns,
+            steps=books.steps.tolist(),
+            errors=self.errors,
+            cpu_seconds=self.cpu_end - self.cpu_begin,
+        )

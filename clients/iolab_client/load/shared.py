@@ -1,0 +1,41 @@
+"""Memory that a process of the generator writes and its parent reads while the load runs: counters and histograms.
+
+Each number has one writer and is eight bytes, aligned, so a reader sees it whole; nothing is locked.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from iolab_client.load.buckets import BUCKETS
+
+Counts = npt.NDArray[np.int64]
+
+# Where the counters are.
+CONNECTED, ANSWERS, ERRORS, OPEN = range(4)
+_HEADER = 8
+# Histograms: from when a request was due, from when it was sent, and how late it was seen to be due.
+LATENCY, FROM_SEND, LAG = range(3)
+_HISTOGRAMS = 3
+BYTES = 8 * (_HEADER + _HISTOGRAMS * BUCKETS)
+
+
+def create() -> int:
+    """A descriptor of new shared memory, all zero. It costs memory only where it is written."""
+    descriptor = os.memfd_create("iolab-load")
+    os.ftruncate(descriptor, BYTES)
+    return descriptor
+
+
+class Shared:
+    """The memory behind a descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        numbers = np.frombuffer(mmap.mmap(descriptor, BYTES), np.int64)
+        self.counters: Counts = numbers[:_HEADER]
+        histograms = numbers[_HEADER:].reshape(_HISTOGRAMS, BUCKETS)
+        self.histograms: tuple[Counts, ...] = tuple(histograms)
