@@ -1,0 +1,209 @@
+"""`load`: put a load on one server, and say what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from iolab.registry import Model
+from iolab_client import load, screen, units
+from iolab_client.measurement import ERRORS, VALID, Latency, Measurement, Plan, Size
+from iolab_client.peers import Address
+from iolab_client.targets import Wanted, resolve
+from iolab_client.thresholds import EXIT_MISSED, Threshold, ThresholdType
+
+# The shell's code for what Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+CLOSED_LOOP = (
+    "Closed loop: while the server stalls, nothing new is asked, so a stall is in these latencies once per connection "
+    "and not once per request that would have waited (coordinated omission). For that, give a rate: -R."
+)
+
+
+@click.command("load")
+@click.argument("wanted", metavar="MODEL|HOST:PORT", type=Wanted())
+@click.option("-c", "--connections", type=units.Count(), default="64", show_default=True, help="Connections.")
+@click.option("--pipeline", type=units.Count(), default="1", help="Requests in flight on each at most.  [default: 1]")
+@click.option("-R", "--rate", type=units.Rate(), help="Requests a second over all, sent when due; else: open loop off.")
+@click.option("-d", "--duration", type=units.Duration(), default="10s", show_default=True, help="Measured time.")
+@click.option("-n", "--requests", type=units.Count(), help="End sooner, with so many answers.")
+@click.option("-s", "--size", "sizes", type=units.Sizes(), default="64", help="64, 64KiB or 64:0.9,64KiB:0.1; bytes.")
+@click.option("--connect-rate", type=units.Rate(), help="New connections a second; else as fast as they are accepted.")
+@click.option("--churn", type=units.Count(), metavar="N", help="A new connection after N requests.")
+@click.option("--idle", type=units.Count(zero=True), default="0", metavar="N", help="N silent connections beside.")
+@click.option("--warmup", type=units.Duration(zero=True), default="1s", show_default=True, help="Loaded, not counted.")
+@click.option("--timeout", type=units.Duration(), default="10s", show_default=True, help="A slower answer is an error.")
+@click.option("--processes", type=units.Count(), default="1", show_default=True, help="Processes of the generator.")
+@click.option("--cpus", type=units.Cpus(), default=(), help="Processors that they may run on: 0,2-3.")
+@click.option(
+    "--fail-if", "thresholds", type=ThresholdType(), multiple=True, help="p99>5ms, rate<10k, cost>20us: exit 99."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
+def command(
+    wanted: Model | Address,
+    connections: int,
+    pipeline: int,
+    rate: float | None,
+    duration: float,
+    requests: int | None,
+    sizes: tuple[Size, ...],
+    connect_rate: float | None,
+    churn: int | None,
+    idle: int,
+    warmup: float,
+    timeout: float,
+    processes: int,
+    cpus: tuple[int, ...],
+    thresholds: tuple[Threshold, ...],
+    as_json: bool,
+) -> None:
+    """Load MODEL, compare every answer byte for byte, and say how fast it was and whether to believe it.
+
+    Without -R each connection sends when its answer is there (closed loop); with -R requests are sent when they are
+    due, and latency counts from then (open loop). Exits 99 if a --fail-if holds, 1 if there was an error or no answer.
+    """
+    plan = Plan(
+        connections=connections,
+        pipeline=pipeline,
+        rate=rate,
+        duration_seconds=duration,
+        requests=requests,
+        sizes=sizes,
+        connect_rate=connect_rate,
+        churn=churn,
+        idle=idle,
+        warmup_seconds=warmup,
+        timeout_seconds=timeout,
+        processes=processes,
+        cpus=cpus,
+    )
+    (target,) = resolve([wanted])
+    interrupted = False
+    with _telling(target.name) as tell:
+        try:
+            measurement = load.run(target, plan, tell or (lambda progress: None), watch=tell is not None)
+        except load.Interrupted as ended:
+            measurement, interrupted = ended.measurement, True
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(measurement), indent=2).decode())
+    else:
+        show(measurement)
+    missed = [reason for threshold in thresholds if (reason := threshold.missed(measurement))]
+    for reason in missed:
+        click.echo(f"threshold missed: {reason}", err=True)
+    if missed:
+        raise SystemExit(EXIT_MISSED)
+    if interrupted:
+        raise SystemExit(EXIT_INTERRUPTED)
+    if measurement.errors.total or not measurement.answers:
+        raise SystemExit(1)
+
+
+def show(measurement: Measurement) -> None:
+    """The result for people: a table, the errors, the verdict with its reason."""
+    console = screen.console()
+    console.print(table(measurement))
+    for sample in measurement.errors.samples:
+        console.print(screen.plain(f"  {sample}", "red"))
+    verdict = measurement.verdict
+    style = {VALID: "green", ERRORS: "bold red"}.get(verdict.word, "bold yellow")
+    console.print(Text.assemble((verdict.word, style), ": ", screen.plain(verdict.reason)))
+    if measurement.plan.rate is None:
+        console.print(Text(CLOSED_LOOP, "dim"))
+
+
+def table(measurement: Measurement) -> Table:
+    """What the load came to, a line each."""
+    one = measurement
+    shown = Table("", one.subject, title=_title(one), title_justify="left", show_header=False)
+    shown.add_row("answers", f"{one.answers:,} in {one.seconds:.2f} s")
+    shown.add_row("rate", f"{one.rate:,.0f}/s" + (f" of {one.plan.rate:,.0f} planned" if one.plan.rate else ""))
+    shown.add_row("throughput", f"{one.received_bytes / one.seconds / 1e6 if one.seconds else 0:,.1f} MB/s each way")
+    if one.latency_from_send is not None:
+        shown.add_row("latency from when due", _latency(one.latency))
+        shown.add_row("latency from when sent", _latency(one.latency_from_send))
+    else:
+        shown.add_row("latency", _latency(one.latency))
+    shown.add_row("connections", f"{one.answered_connections:,} answered, {one.open_connections:,} open at the end")
+    shown.add_row("errors", _errors(one))
+    if one.server is not None:
+        server = one.server
+        cost = "" if server.cost is None else f"{server.cost:,.1f} µs of CPU per answer, "
+        shown.add_row("server", f"{cost}{server.busy:.2f} processors busy, {server.memory_bytes / 2**20:,.1f} MiB")
+        shown.add_row("switches per answer", _switches(one))
+    else:
+        shown.add_row("server", screen.plain(f"not known: {one.server_unknown}"))
+    late = "" if one.generator.lag_p99 is None else f", p99 of its own lateness {_time(one.generator.lag_p99)}"
+    shown.add_row("generator", f"busiest process {one.generator.busy:.0%} busy{late}")
+    return shown
+
+
+def _title(one: Measurement) -> str:
+    plan = one.plan
+    sizes = ", ".join(f"{size.size} bytes" for size in plan.sizes)
+    loop = "closed loop" if plan.rate is None else "open loop"
+    return f"{one.subject}: {loop}, {plan.connections:,} connections x {plan.pipeline}, {sizes}"
+
+
+def _latency(latency: Latency) -> str:
+    if not latency.count:
+        return "no answer"
+    names = ("p50", "p90", "p99", "p99_9", "max")
+    return ", ".join(f"{name.replace('_', '.')} {_time(getattr(latency, name))}" for name in names)
+
+
+def _time(microseconds: float) -> str:
+    if microseconds < 1000:
+        return f"{microseconds:.0f} µs"
+    return f"{microseconds / 1000:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
+
+
+def _errors(one: Measurement) -> str:
+    names = ("refused", "reset", "timeout", "short", "wrong", "closed")
+    counts = [f"{getattr(one.errors, name):,} {name}" for name in names if getattr(one.errors, name)]
+    return ", ".join(counts) or "none"
+
+
+def _switches(one: Measurement) -> str:
+    assert one.server is not None
+    answers = max(1, one.server.answers)
+    voluntary, involuntary = one.server.voluntary_switches / answers, one.server.involuntary_switches / answers
+    return f"{voluntary:.3f} voluntary, {involuntary:.3f} involuntary"
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[Callable[[load.Progress], None] | None]:
+    """A panel on a terminal that is gone at the end; None where stderr is no terminal."""
+    stderr = Console(stderr=True)
+    if not stderr.is_terminal:
+        yield None
+        return
+    with Live(console=stderr, transient=True, auto_refresh=False) as live:
+        yield lambda progress: live.update(panel(name, progress), refresh=True)
+
+
+def panel(name: str, progress: load.Progress) -> Group:
+    """The load so far."""
+    seen = [f"{progress.rate:,.0f} requests/s"]
+    if progress.p50 is not None and progress.p99 is not None:
+        seen.append(f"p50 {_time(progress.p50)}, p99 {_time(progress.p99)}")
+    if progress.server_busy is not None:
+        seen.append(f"server {progress.server_busy:.0%} CPU")
+    bar = Table.grid(padding=(0, 1))
+    done = min(progress.seconds, progress.of_seconds)
+    bar.add_row(
+        f"{name} {progress.phase}",
+        ProgressBar(total=progress.of_seconds, completed=done, width=30),
+        f"{done:.0f} of {progress.of_seconds:g} s",
+    )
+    line = Text(f"{progress.connected:,} connections, {', '.join(seen)}, ")
+    line.append(f"{progress.errors:,} errors", "bold red" if progress.errors else "")
+    return Group(bar, line)
