@@ -21,19 +21,15 @@ from typing import Any
 
 import click
 import msgspec
-from hdrh.histogram import HdrHistogram
 
 from iolab_client import measurement as measurements
 from iolab_client import summary as summaries
-from iolab_client.measurement import Latency, Measurement, Run, Size
+from iolab_client.measurement import Measurement, Run, Size
+from iolab_client.recorded import Recorded
 from iolab_client.summary import Case, Summary, case_of, summarise
 
 RESULTS = "results.json"
 VERSION = 1
-# In a microsecond.
-NANOSECONDS = 1000.0
-# Lines of an .hgrm for each halving of what is left to 100 %.
-TICKS = 5
 
 
 class BadBundle(click.ClickException):
@@ -86,11 +82,18 @@ def save(run: Run, folder: Path) -> None:
 
 
 def write(run: Run, folder: Path) -> None:
-    """Write everything: results.json, results.csv and histograms. Raises OSError."""
+    """Write everything: results.json, results.csv, histograms, plots and report.html. Raises OSError."""
+    # matplotlib takes a second to import, and `save` does not need it.
+    from iolab_client import report
+
     save(run, folder)
     _put(folder / "results.csv", table(run).encode())
     for name, text in histograms(run):
         _put(folder / "histograms" / name, text.encode())
+    rendered = report.render(run)
+    for name, svg in rendered.plots.items():
+        _put(folder / "plots" / f"{name}.svg", svg.encode())
+    _put(folder / "report.html", rendered.html.encode())
 
 
 def table(run: Run) -> str:
@@ -118,9 +121,9 @@ def histograms(run: Run) -> Iterator[tuple[str, str]]:
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}-{taken[name]}"
-        yield f"{name}.hgrm", _percentiles(one.latency)
+        yield f"{name}.hgrm", Recorded([one.latency]).percentiles()
         if one.latency_from_send:
-            yield f"{name}-from-send.hgrm", _percentiles(one.latency_from_send)
+            yield f"{name}-from-send.hgrm", Recorded([one.latency_from_send]).percentiles()
     for case, group in logs.items():
         yield f"{case_name(case)}.hlog", _log(group)
 
@@ -146,17 +149,12 @@ def sizes_name(sizes: tuple[Size, ...]) -> str:
     return "+".join(f"{each.size}x{each.share:g}" for each in sizes)
 
 
-def decoded(latency: Latency) -> HdrHistogram:
-    """The histogram, in nanoseconds."""
-    return HdrHistogram.decode(latency.histogram)
-
-
 def schema() -> str:
     """The JSON Schema of results.json; the comment above a field in the source is its description."""
     _, components = msgspec.json.schema_components(
         [Results],
-        # An object, as in `settings`, may be anything.
-        schema_hook=lambda kind: {} if kind is object else None,
+        # Only `object` has no schema of its own: it may be anything, as in `settings`.
+        schema_hook=lambda kind: {},
         ref_template="#/$defs/{name}",
     )
     described = {name: text for module in (measurements, summaries) for name, text in _comments(module)}
@@ -240,15 +238,6 @@ def _row(one: Measurement) -> dict[str, object]:
         "server_threads": server.threads if server else None,
         "server_processes": server.processes if server else None,
     }
-
-
-def _percentiles(latency: Latency) -> str:
-    text = io.BytesIO()
-    histogram = decoded(latency)
-    histogram.output_percentile_distribution(text, NANOSECONDS, TICKS)
-    # The package scales all but the standard deviation.
-    deviation = f"StdDeviation   = {histogram.get_stddev() / NANOSECONDS:12.3f}"
-    return re.sub(r"StdDeviation   = +[\d.]+", deviation, text.getvalue().decode())
 
 
 def _log(group: list[Measurement]) -> str:
