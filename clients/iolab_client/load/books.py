@@ -6,8 +6,6 @@ and no count stops the loop for longer than a few answers take.
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 import numpy.typing as npt
 
@@ -23,10 +21,10 @@ _MOST_STEPS = 100_000
 Numbers = npt.NDArray[np.int64]
 
 
-def _taken(notes: array[int]) -> Numbers:
-    numbers = np.array(notes, np.int64)
-    # In place: the loop holds on to its `append`.
-    del notes[:]
+def _taken(notes: list[int]) -> Numbers:
+    numbers = np.fromiter(notes, np.int64, len(notes))
+    # In place: the loop holds on to it.
+    notes.clear()
     return numbers
 
 
@@ -50,13 +48,13 @@ class Books:
         self.step_ns = max(STEP_NS, -(-(end - begin) // _MOST_STEPS))
         self.steps = np.zeros(-(-(end - begin) // self.step_ns), np.int64)
         # Of each answer: when its request was due (open loop) and sent, when it was there, and its size, if they vary.
-        self.due: array[int] = array("q")
-        self.sent: array[int] = array("q")
-        self.done: array[int] = array("q")
-        self.sizes: array[int] = array("q")
+        self.due: list[int] = []
+        self.sent: list[int] = []
+        self.done: list[int] = []
+        self.sizes: list[int] = []
         # Of each request of the timetable: when it was due, and how much later that was seen.
-        self.turns: array[int] = array("q")
-        self.late: array[int] = array("q")
+        self.turns: list[int] = []
+        self.late: list[int] = []
         self._histograms = shared.histograms
         self._planned = planned
         self._one_size = one_size
@@ -83,7 +81,10 @@ class Books:
         self.answers += len(done)
         self.last_done = max(self.last_done, int(done.max()))
         self.received_bytes += int(sizes.sum())
-        self.steps += np.bincount((done - self.begin) // self.step_ns, minlength=len(self.steps))
+        steps = (done - self.begin) // self.step_ns
+        first = int(steps.min())
+        found = np.bincount(steps - first)
+        self.steps[first : first + len(found)] += found
         taken = done - due
         self.latency_ns += int(taken.sum())
         buckets.count(self._histograms[LATENCY], taken)

@@ -29,6 +29,8 @@ SECOND = 1_000_000_000
 # How often it is seen to what has no event of its own.
 CHECK_SECONDS = 0.01
 CHECK_NS = SECOND // 100
+# How often the notes are counted at least, for whoever watches.
+COUNT_NS = SECOND // 5
 # Connections that are being made at the same time: below any backlog.
 CONNECTING_AT_ONCE = 64
 # After a connection could not be made, with churn.
@@ -77,7 +79,7 @@ class Loop:
         self.connecting = 0
         self.open = 0
         self.closing = 0
-        self.connect_from = self.retry_at = self.next_check = self.next_scan = 0
+        self.connect_from = self.retry_at = self.next_check = self.next_count = self.next_scan = 0
         self.loading = self.parting = self.over = False
         self.sending = NOTHING
 
@@ -417,9 +419,9 @@ class Loop:
         poll, handle, take, now_ns = self.poller.poll, self._handle, self._take, clock
         connections, pattern, answers = self.by_descriptor, self.requests.pattern, self.requests.answers
         books, counters = self.books, self.counters
-        sent = books.sent
-        note_sent, note_done = sent.append, books.done.append
-        note_size = books.sizes.append if self.requests.one_size is None else None
+        sent, done, sizes = books.sent, books.done, books.sizes if self.requests.one_size is None else None
+        # As methods of a socket the two take a fifth of a microsecond more: theirs is an older way of calling.
+        read, write = os.read, os.write
         while not self.over:
             sending = self.sending
             for descriptor, mask in poll(CHECK_SECONDS, EVENTS):
@@ -428,7 +430,8 @@ class Loop:
                     continue
                 begin, end = connection.begin, connection.end
                 try:
-                    data = connection.receive(end - begin + 1)
+                    # One byte more would tell at once what is too much, and cost a copy; it is seen as the next answer.
+                    data = read(descriptor, end - begin or 1)
                 except BlockingIOError:
                     continue
                 except OSError as error:
@@ -438,10 +441,11 @@ class Loop:
                     take(connection, data)
                     continue
                 now = now_ns()
-                note_sent(connection.sent_at)
-                note_done(now)
-                if note_size:
-                    note_size(end - connection.start)
+                # The methods of a list, called like this, are done without a call; an array's cost four times as much.
+                sent.append(connection.sent_at)
+                done.append(now)
+                if sizes is not None:
+                    sizes.append(end - connection.start)
                 connection.answered_at = connection.sent_at = now
                 for begin, size in sending:  # noqa: B007
                     break
@@ -453,7 +457,7 @@ class Loop:
                 connection.start = connection.begin = begin
                 connection.end = end = begin + size
                 try:
-                    taken = connection.transmit(pattern[begin:end])
+                    taken = write(descriptor, pattern[begin:end])
                 except OSError:
                     taken = 0
                 if taken != size:
@@ -496,22 +500,26 @@ class Loop:
     def _check(self, now: int) -> None:
         """What has no event of its own: notes to count, stages that end, answers that do not come."""
         self.next_check = now + CHECK_NS
-        self.books.count()
         if self.stage == "warm-up" and now >= self.books.begin:
-            self._begin_measuring()
+            self._begin_measuring(now)
+        if now >= self.next_count or len(self.books.done) >= FULL or len(self.books.late) >= FULL:
+            self.next_count = now + COUNT_NS
+            self.books.count()
         if self.stage == "measuring" and (now >= self.books.end or self._has_all()):
             self._end_measuring(now)
         self._time_out(now)
         if self.parting and not self.open and (not self.closing or now > self.parting_at + FAREWELL_NS):
             self.over = True
 
-    def _begin_measuring(self) -> None:
+    def _begin_measuring(self, now: int) -> None:
         self.stage = "measuring"
         self.cpu_begin = time.process_time()
         requests = self.share.requests
         if requests is None:
             return
         if not self.plan.rate:
+            # What was sent until now is of the warm-up, and so are its answers.
+            self.books.begin = now
             self.sending = islice(self.every_request, requests)
             return
         first = self.dealt
@@ -524,8 +532,10 @@ class Loop:
     def _has_all(self) -> bool:
         """Whether the answers that were asked for are there, or no connection is left."""
         requests = self.share.requests
-        if requests is not None and self.books.answers >= requests:
-            return True
+        if requests is not None:
+            self.books.count()
+            if self.books.answers >= requests:
+                return True
         return self.closing + self.connecting + len(self.to_connect) == 0 and all(
             connection.state is State.OVER for connection in self.talkers
         )
