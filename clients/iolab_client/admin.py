@@ -41,9 +41,9 @@ def fetch(target: Target, page: str, *, deadline_seconds: float = DEADLINE_SECON
     return text
 
 
-def threads(target: Target) -> dict[str, Any]:
+def threads(target: Target, *, deadline_seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
     """What every thread of the server does, as served: model, and processes with their threads. Raises Unreachable."""
-    text = fetch(target, "/threads")
+    text = fetch(target, "/threads", deadline_seconds=deadline_seconds)
     try:
         photograph: dict[str, Any] = json.loads(text)
     except ValueError:
