@@ -36,11 +36,10 @@ _ACCEPT_MULTISHOT = 1
 _POLL_FIRST = 1
 _POLLIN = 1
 
-# struct io_uring_sqe, io_uring_cqe, io_uring_buf without its last field.
+# struct io_uring_sqe, io_uring_cqe, io_uring_buf.
 _SUBMISSION = struct.Struct("=BBHiQQIIQHHiQQ")
 _COMPLETION = struct.Struct("=QiI")
-_BUFFER = struct.Struct("=QIH")
-_BUFFER_BYTES = 16
+_BUFFER = struct.Struct("=QIHxx")
 _ADDRESS_AND_SIZE = struct.Struct("=QI")
 # In struct io_uring_sqe, and in the first entry of a ring of buffers.
 _ADDRESS_AT = 16
@@ -96,27 +95,35 @@ class Ring:
         # Off the power of two: at the same place of every page they would push each other out of the cache.
         self._stride = size + 64
         self._buffers = mmap.mmap(-1, count * self._stride)
-        self._offers = memoryview(mmap.mmap(-1, count * _BUFFER_BYTES))
+        self._offers = memoryview(mmap.mmap(-1, count * _BUFFER.size))
         self._offers_tail = self._offers[_BUFFERS_TAIL_AT:][:2].cast("H")
-        self._offers_mask = count - 1
         address = _address_of(self._buffers)
         self._offer = [_BUFFER.pack(address + number * self._stride, size, number) for number in range(count)]
         self._offered = 0
-        for number in range(count):
-            self._offer_again(number)
+        # Those to offer with the next wait; at first all.
+        self._returned = list(self._offer)
+        self._offer_returned()
         # struct io_uring_buf_reg: address, entries, group.
         group = struct.pack("=QIHH3Q", _address_of(self._offers), count, 0, 0, 0, 0, 0)
         _call(_REGISTER, self._descriptor, _REGISTER_PBUF_RING, _address(group), 1)
 
-    def _offer_again(self, number: int) -> None:
-        place = (self._offered & self._offers_mask) * _BUFFER_BYTES
-        self._offers[place : place + _BUFFER.size] = self._offer[number]
-        self._offered += 1
+    def _offer_returned(self) -> None:
+        """Copy the buffers that were taken behind those on offer, in a ring that may go on at its beginning."""
+        data = b"".join(self._returned)
+        begin = self._offered * _BUFFER.size % len(self._offers)
+        room = len(self._offers) - begin
+        self._offers[begin : begin + len(data)] = data[:room]
+        if len(data) > room:
+            self._offers[: len(data) - room] = data[room:]
+        self._offered += len(self._returned)
+        self._returned.clear()
+        # It stands in the first entry, which may just have been written: the kernel looks when it is called only.
+        self._offers_tail[0] = self._offered & 0xFFFF
 
     def take(self, flags: int, size: int) -> bytes:
         """What a receive of `size` bytes got, by its completion's flags. Its buffer is offered with the next `wait`."""
         number = flags >> 16
-        self._offer_again(number)
+        self._returned.append(self._offer[number])
         begin = number * self._stride
         return self._buffers[begin : begin + size]
 
@@ -132,7 +139,8 @@ class Ring:
         if self._queue:
             self._put(self._queue)
             self._queue.clear()
-        self._offers_tail[0] = self._offered & 0xFFFF
+        if self._returned:
+            self._offer_returned()
         if timeout is None:
             self._enter(_GETEVENTS, 0, 0)
         else:
