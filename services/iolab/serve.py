@@ -60,7 +60,8 @@ def run(model: Model, settings: Settings) -> None:
         raise StartError(f"admin port {where}: {error.strerror}; choose another admin_port") from None
 
     def cut(reason: str) -> None:
-        connections = server.open_count() + orphans.count(port)
+        # Those too who were never accepted: a model that is still getting ready has them in its queue.
+        connections = server.open_count() + server.accept_queue() + orphans.count(port)
         log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
 
     stop.then(lambda: log.info("draining", open=server.open_count(), waiting=server.waiting()))
