@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from iolab_client.commands import check, load, metrics, report, threads, top, try_
+from iolab_client.commands import check, compare, load, metrics, report, threads, top, try_
 
-COMMANDS = (try_, check, load, report, threads, metrics, top)
+COMMANDS = (try_, check, load, compare, report, threads, metrics, top)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

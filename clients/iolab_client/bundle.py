@@ -29,6 +29,7 @@ from iolab_client.recorded import Recorded
 from iolab_client.summary import Case, Summary, case_of, summarise
 
 RESULTS = "results.json"
+REPORT = "report.html"
 VERSION = 1
 
 
@@ -84,16 +85,16 @@ def save(run: Run, folder: Path) -> None:
 def write(run: Run, folder: Path) -> None:
     """Write everything: results.json, results.csv, histograms, plots and report.html. Raises OSError."""
     # matplotlib takes a second to import, and `save` does not need it.
-    from iolab_client import report
+    from iolab_client.report.page import render
 
     save(run, folder)
     _put(folder / "results.csv", table(run).encode())
     for name, text in histograms(run):
         _put(folder / "histograms" / name, text.encode())
-    rendered = report.render(run)
+    rendered = render(run)
     for name, svg in rendered.plots.items():
         _put(folder / "plots" / f"{name}.svg", svg.encode())
-    _put(folder / "report.html", rendered.html.encode())
+    _put(folder / REPORT, rendered.html.encode())
 
 
 def table(run: Run) -> str:
@@ -154,7 +155,7 @@ def schema() -> str:
     _, components = msgspec.json.schema_components(
         [Results],
         # Only `object` has no schema of its own: it may be anything, as in `settings`.
-        schema_hook=lambda kind: {},
+        schema_hook=lambda kind: {"description": "anything"},
         ref_template="#/$defs/{name}",
     )
     described = {name: text for module in (measurements, summaries) for name, text in _comments(module)}

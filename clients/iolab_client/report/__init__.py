@@ -3,7 +3,3 @@
 The same run makes the same bytes. `page` puts together what `charts` draws in the colours of `palette`; `versus` is
 about two runs.
 """
-
-from iolab_client.report.page import Rendered, render
-
-__all__ = ["Rendered", "render"]
