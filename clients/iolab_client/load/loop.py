@@ -80,7 +80,7 @@ class Loop:
         self.open = 0
         self.closing = 0
         self.connect_from = self.retry_at = self.next_check = self.next_count = self.next_scan = 0
-        self.loading = self.parting = self.over = False
+        self.loading = self.parting = self.over = self.exhausted = False
         self.sending = NOTHING
 
     # Connections
@@ -318,6 +318,7 @@ class Loop:
                 connection.turn += self.share.connections
             request = next(self.sending, None)
             if request is None:
+                self.exhausted = True
                 break
             begin, size = request
             flight = begin, begin + size, due, now
@@ -534,17 +535,25 @@ class Loop:
         requests = self.share.requests
         if requests is not None:
             self.books.count()
-            if self.books.answers >= requests:
+            if self.books.answers >= requests or self._has_asked_all():
                 return True
         return self.closing + self.connecting + len(self.to_connect) == 0 and all(
             connection.state is State.OVER for connection in self.talkers
+        )
+
+    def _has_asked_all(self) -> bool:
+        """Whether no request is to be sent any more, and none is in flight: some had no answer."""
+        asked = self.dealt >= self.last_turn if self.plan.rate else self.exhausted
+        return asked and not any(
+            one.state is State.OPEN and (one.in_flight or (self.plan.rate and one.turn < self.dealt))
+            for one in self.talkers
         )
 
     def _end_measuring(self, now: int) -> None:
         self.stage = "over"
         requests = self.share.requests
         if now < self.books.end:
-            complete = requests is not None and self.books.answers >= requests
+            complete = requests is not None and (self.books.answers >= requests or self._has_asked_all())
             self.books.end = max(self.books.begin, self.books.last_done + 1 if complete else now)
         self.sending, self.last_turn = NOTHING, 0
         self.cpu_end = time.process_time()
@@ -587,7 +596,10 @@ class Loop:
         self.to_connect.clear()
         for connection in self.connections:
             if connection.state is State.OPEN and not connection.in_flight:
-                self._half_close(connection)
+                # There is no edge for what came with the last answer and was not read.
+                self._read(connection, select.EPOLLRDHUP)
+                if connection.state is State.OPEN:
+                    self._half_close(connection)
             elif connection.state in (State.CONNECTING, State.WAITING):
                 if connection.state is State.CONNECTING:
                     self._release(connection)
