@@ -11,6 +11,8 @@ venv=$root/.venv
 private_docker=$tools/docker
 default_base=python:3.13-slim-trixie
 own_base=iolab-base:trixie
+# Images of CI like to set it; without bytecode each of the suites' thousand servers would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf 'iolab: %s\n' "$*" >&2; }
 
