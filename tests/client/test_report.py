@@ -96,7 +96,7 @@ def test_text_from_outside_is_text(run: Run, rendered: Rendered) -> None:
     assert rendered.html.count("&lt;script&gt;") >= 5
     assert not any("<script" in svg for svg in rendered.plots.values())
     # No mathematics is made of its dollars.
-    assert "$x_1$" in rendered.plots["cost"]
+    assert "$x_1$</text>" in rendered.plots["cost"]
 
 
 def test_a_plot_without_data_is_left_out_with_the_reason() -> None:
