@@ -242,7 +242,7 @@ def _rows_chart(
     # A share is read against 1, whatever is far below.
     logarithmic = name != "share" and least > 0 and highest / least > WIDE
     bars = not logarithmic and all(row.second is None for row in rows)
-    with _drawing(name, height=0.9 + 0.27 * len(rows)) as (figure, axes, done):
+    with _drawing(name, height=1.0 + 0.27 * len(rows)) as (figure, axes, done):
         for place, row in enumerate(rows):
             look, value, valid = looks[row.cell.subject], row.value, row.cell.verdict.word == VALID
             gid = f"row-{row.cell.subject}"
@@ -281,7 +281,7 @@ def _rows_chart(
             axes.axvline(1.0, color=INK, linewidth=1, linestyle=":")
         where = case_in_words(rows[0].cell.case)
         axes.set_xlabel(f"{label} ({where})")
-        figure.subplots_adjust(left=0.2, right=0.86, top=0.97, bottom=min(0.3, 0.55 / figure.get_figheight()))
+        figure.subplots_adjust(left=0.2, right=0.86, top=0.97, bottom=0.55 / figure.get_figheight())
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
