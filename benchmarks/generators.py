@@ -1,5 +1,7 @@
 """Compare the client's generator with one in C: what rate each gets out of the same C server, on a processor each.
 
+The processor time per answer is told beside: on a machine that others use, too, it is steadier than the rate.
+
     python benchmarks/generators.py --connections 128 --size 64 --rounds 7
 
 The server is the yardstick (services/yardstick/epoll.c), on the first processor; the generator, `generator.c` or a
@@ -12,6 +14,7 @@ import argparse
 import contextlib
 import os
 import random
+import resource
 import socket
 import statistics
 import subprocess
@@ -45,18 +48,29 @@ def serving(program: Path, cpu: int) -> Iterator[int]:
             server.wait()
 
 
-def in_c(program: Path, port: int, options: argparse.Namespace, cpu: int) -> tuple[float, str]:
-    """Answers a second of the generator in C."""
+# Answers a second, microseconds of the generator's processor time per answer, and a remark.
+Seen = tuple[float, float, str]
+
+
+def in_c(program: Path, port: int, options: argparse.Namespace, cpu: int) -> Seen:
+    """What the generator in C makes of it."""
     command = [str(program), str(port), str(options.connections), str(options.size), str(options.duration)]
+    before = children_seconds()
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {cpu})
     )
     answers, seconds, _ = done.stdout.split()
-    return int(answers) / float(seconds), ""
+    return int(answers) / float(seconds), (children_seconds() - before) / int(answers) * 1e6, ""
 
 
-def of_the_client(port: int, options: argparse.Namespace, cpu: int) -> tuple[float, str]:
-    """Answers a second of the client's, and its verdict."""
+def children_seconds() -> float:
+    """Processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def of_the_client(port: int, options: argparse.Namespace, cpu: int) -> Seen:
+    """What the client's makes of it."""
     plan = Plan(
         connections=options.connections,
         sizes=(Size(size=options.size),),
@@ -65,7 +79,8 @@ def of_the_client(port: int, options: argparse.Namespace, cpu: int) -> tuple[flo
         cpus=(cpu,),
     )
     one = run(Target(model=None, address=("127.0.0.1", port)), plan)
-    return one.rate, f"{one.verdict.word}, busy {one.generator.busy:.2f}"
+    cost = one.generator.cpu_seconds / one.answers * 1e6
+    return one.rate, cost, f"{one.verdict.word}, busy {one.generator.busy:.2f}"
 
 
 def main() -> None:
@@ -77,26 +92,34 @@ def main() -> None:
     parser.add_argument("-r", "--rounds", type=int, default=7)
     options = parser.parse_args()
     processors = os.sched_getaffinity(0)
-    rates: dict[str, list[float]] = {"C": [], "iolab-client": []}
+    seen: dict[str, list[Seen]] = {"C": [], "iolab-client": []}
     with tempfile.TemporaryDirectory() as temporary:
         generator, yardstick = Path(temporary, "generator"), Path(temporary, "yardstick")
         for program, source in ((generator, HERE / "generator.c"), (yardstick, YARDSTICK)):
             subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True)
         for number in range(options.rounds):
-            for name in random.sample(list(rates), len(rates)):
+            for name in random.sample(list(seen), len(seen)):
                 with serving(yardstick, min(processors)) as port:
                     if name == "C":
-                        rate, remark = in_c(generator, port, options, max(processors))
+                        found = in_c(generator, port, options, max(processors))
                     else:
-                        rate, remark = of_the_client(port, options, max(processors))
-                rates[name].append(rate)
-                print(f"round {number + 1} of {options.rounds}: {name:12} {rate:10,.0f}/s {remark}", file=sys.stderr)
-    print(f"{options.connections} connections, {options.size} bytes, {options.rounds} rounds; answers a second")
-    for name, seen in rates.items():
-        print(f"{name:12} median {statistics.median(seen):10,.0f}   from {min(seen):,.0f} to {max(seen):,.0f}")
-    shares = [ours / theirs for ours, theirs in zip(rates["iolab-client"], rates["C"], strict=True)]
-    ratio = statistics.median(rates["iolab-client"]) / statistics.median(rates["C"])
-    print(f"share        {ratio:.3f} of the medians, {statistics.median(shares):.3f} the median of the rounds")
+                        found = of_the_client(port, options, max(processors))
+                seen[name].append(found)
+                print(
+                    f"round {number + 1} of {options.rounds}: {name:12} "
+                    f"{found[0]:10,.0f}/s {found[1]:6.2f} us {found[2]}",
+                    file=sys.stderr,
+                )
+    print(f"{options.connections} connections, {options.size} bytes, {options.rounds} rounds")
+    print(f"{'generator':12} {'answers/s':>10} {'spread':>19} {'CPU-us/answer':>14} {'spread':>13}")
+    medians = {}
+    for name, rounds in seen.items():
+        rates, costs = [one[0] for one in rounds], [one[1] for one in rounds]
+        medians[name] = statistics.median(rates), statistics.median(costs)
+        rate_spread, cost_spread = f"{min(rates):,.0f}-{max(rates):,.0f}", f"{min(costs):.2f}-{max(costs):.2f}"
+        print(f"{name:12} {medians[name][0]:10,.0f} {rate_spread:>19} {medians[name][1]:14.2f} {cost_spread:>13}")
+    (c_rate, c_cost), (rate, cost) = medians["C"], medians["iolab-client"]
+    print(f"{'share':12} {rate / c_rate:10.3f} {'':19} {c_cost / cost:14.3f}")
 
 
 if __name__ == "__main__":

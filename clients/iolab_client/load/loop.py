@@ -596,10 +596,7 @@ class Loop:
         self.to_connect.clear()
         for connection in self.connections:
             if connection.state is State.OPEN and not connection.in_flight:
-                # There is no edge for what came with the last answer and was not read.
-                self._read(connection, select.EPOLLRDHUP)
-                if connection.state is State.OPEN:
-                    self._half_close(connection)
+                self._half_close(connection)
             elif connection.state in (State.CONNECTING, State.WAITING):
                 if connection.state is State.CONNECTING:
                     self._release(connection)
