@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled.
-.PHONY: up down test check lock clean
+.PHONY: up down test check bench lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -13,6 +13,9 @@ test:   # every suite; make test ARGS='-k epoll_loop --target=process'
 
 check:  # lint, format, types
 	@scripts/check.sh
+
+bench:  # every model and a yardstick in C, briefly; make bench ARGS='epoll_loop -c 1,128 --rounds 5'
+	@scripts/bench.sh $(ARGS)
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

@@ -12,5 +12,9 @@ if [ "$engine" = docker ]; then
     setup_compose
     unlock
     "${compose[@]}" --profile '*' down --volumes --remove-orphans
+    # What a comparison left that was killed before it had tidied up.
+    if [ -n "$(docker ps --all --quiet --filter label=com.docker.compose.project=iolab-compare)" ]; then
+        "${compose[@]}" --project-name iolab-compare --profile '*' down --volumes --remove-orphans
+    fi
     say "nothing is left running; the images stay for the next 'make up' ('make clean' removes them)"
 fi

@@ -271,6 +271,13 @@ setup_docker() { # everything a `docker compose up --build` needs
     setup_base_image
 }
 
+export_docker_host() { # for Docker's SDK, which knows nothing of contexts
+    local endpoint
+    [ -z "${DOCKER_HOST:-}" ] || return 0
+    endpoint=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)
+    case $endpoint in unix://*) export DOCKER_HOST=$endpoint ;; esac
+}
+
 build_images() { # PROFILE...: of the services that are started on demand only, which to build too
     local profile profiles=()
     for profile; do profiles+=(--profile "$profile"); done

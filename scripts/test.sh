@@ -12,11 +12,7 @@ if [ "$engine" = docker ]; then
     export IOLAB_COMPOSE="${compose[*]}"
     # In CI an engine that is there must be used: a skipped suite would look like a passed one.
     if [ "${CI:-}" = true ]; then export IOLAB_REQUIRE_DOCKER=1; fi
-    # The Docker SDK knows nothing of contexts.
-    if [ -z "${DOCKER_HOST:-}" ]; then
-        endpoint=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)
-        case $endpoint in unix://*) export DOCKER_HOST=$endpoint ;; esac
-    fi
+    export_docker_host
 else
     say "the Docker parts of the suites will be skipped: $no_engine"
 fi
