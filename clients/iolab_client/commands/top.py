@@ -118,7 +118,7 @@ def command(wanted: tuple[Model | Address, ...], interval_seconds: float, sort: 
 
     Open connections, those that wait for a worker, clients that the kernel holds for accept(2), answers a second, CPU
     as percent of one processor, resident memory, all threads, and how many of those that serve are in which system
-    call, over all processes of the model. Exits 1 if nothing runs.
+    call, over all processes of the model. HOST:PORT is taken for an admin port. Exits 1 if nothing runs.
     """
     live = not (once or as_json) and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     with Watch(wanted, interval_seconds) as watch:
