@@ -6,6 +6,7 @@ tests run beside the user's containers. The tests reach them over the Docker net
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -140,6 +141,32 @@ def _docker_stop(container_id: str) -> None:
         client.close()
 
 
+class Recipe:
+    """What the engine was asked for when a container was made; makes others that differ in the config folder only."""
+
+    def __init__(self, container: Container, configs: Path) -> None:
+        assert container.client
+        self._client = container.client
+        attributes = container.attrs
+        first, *others = attributes["NetworkSettings"]["Networks"]
+        # Else it would have the first one's name for itself.
+        config = {key: value for key, value in attributes["Config"].items() if key != "Hostname"}
+        host = attributes["HostConfig"] | {"NetworkMode": first}
+        self._request = json.dumps(config | {"HostConfig": host})
+        self._other_networks = others
+        self._configs = json.dumps(str(configs))[1:-1]
+
+    def make(self, configs: Path) -> Container:
+        """Start another one, with this config folder."""
+        request = json.loads(self._request.replace(self._configs, json.dumps(str(configs))[1:-1]))
+        api: Any = self._client.api
+        made = api.create_container_from_config(request)["Id"]
+        for network in self._other_networks:
+            api.connect_container_to_network(made, network)
+        api.start(made)
+        return self._client.containers.get(made)
+
+
 class ComposeTarget(Target):
     """Starts containers of one Compose project, and removes it."""
 
@@ -153,6 +180,7 @@ class ComposeTarget(Target):
         self._dotenv = Path(self._folder.name, ".env")
         self._dotenv.touch()
         self._parts: set[str] = set()
+        self._recipes: dict[str, Recipe] = {}
         Path(self._folder.name).chmod(0o755)
 
     def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> InContainer:
@@ -161,16 +189,28 @@ class ComposeTarget(Target):
         values = {"port": model.port, **settings}
         configs = self.configs({model.slug: values})
         chosen = {
-            "IOLAB_CONFIGS": str(configs),
             f"{model.environment_prefix}_PORT": str(values["port"]),
             # A health check is a client too: it would be counted, and take a worker.
             "HEALTH_INTERVAL": "1h",
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             **(variables or {}),
         }
-        printed = self.compose("run", "--detach", "--no-deps", "--no-TTY", model.service, variables=chosen)
-        container = self.client.containers.get(printed.split()[-1])
+        container = self._like_another(model.service, chosen, configs)
         return InContainer(model, settings, container)
+
+    def _like_another(self, service: str, variables: Mapping[str, str], configs: Path) -> Container:
+        """Start a container of a service. Compose makes the first one; others are its copies with their own configs.
+
+        What Compose asks the engine for is the same each time, and to find that out costs more than the container.
+        """
+        key = json.dumps([service, variables], sort_keys=True)
+        if recipe := self._recipes.get(key):
+            return recipe.make(configs)
+        chosen = {**variables, "IOLAB_CONFIGS": str(configs)}
+        printed = self.compose("run", "--detach", "--no-deps", "--no-TTY", service, variables=chosen)
+        container = self.client.containers.get(printed.split()[-1])
+        self._recipes[key] = Recipe(container, configs)
+        return container
 
     def _start_parts(self, model: Model) -> None:
         """Start what a model needs beside its own container, once: all of its containers share it."""
