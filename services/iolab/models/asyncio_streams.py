@@ -84,6 +84,9 @@ async def converse(server: Server, stream: Stream, buffer: memoryview) -> None:
         while data := await reader.read(chunk_bytes):
             if wait_seconds:
                 await asyncio.sleep(wait_seconds)
+            if transport.is_closing():
+                # It was cut, with input left: uvloop raises RuntimeError for a write that asyncio would throw away.
+                break
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)
