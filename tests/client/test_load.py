@@ -297,7 +297,14 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_starts(
 
 def _parent(address: Address, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "iolab_client", "load", show(address), "-c", "4", "-d", "60s", "--processes", "2"]
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, and the suite may be that: signal(7), "inherited".
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _workers(parent: subprocess.Popen[str], fake: Fake) -> list[psutil.Process]:
