@@ -22,6 +22,7 @@ from prometheus_client import Metric
 
 from iolab.settings import Settings, Work, override
 from iolab_client import admin, payload, peers
+from iolab_client.explain import explain
 from iolab_client.targets import Target, configured
 
 KIB = 1024
@@ -334,12 +335,16 @@ def broken_peers(subject: Subject) -> None:
             peer = subject.connect(small_buffers="unread" in fault)
             with peer:
                 subject.ask(peer, b"hello", f"a client before its {fault}")
-                if "unread" in fault:
-                    with contextlib.suppress(TimeoutError):
-                        subject.flood(peer, data, quiet_seconds=0.05)
-                elif "FIN" in fault:
-                    peer.send(b"last words")
-                    peers.half_close(peer)
+                try:
+                    if "unread" in fault:
+                        with contextlib.suppress(TimeoutError):
+                            subject.flood(peer, data, quiet_seconds=0.05)
+                    elif "FIN" in fault:
+                        peer.send(b"last words")
+                        peers.half_close(peer)
+                except OSError as error:
+                    # What the client before did may have hurt this one.
+                    raise Broken(f"a client before its {fault}: {explain(error)}") from None
                 if "reset" in fault:
                     peers.reset(peer)
             # More than once: the first answer may have been under way when the fault came.

@@ -107,6 +107,11 @@ def test_a_plot_without_data_is_left_out_with_the_reason() -> None:
     assert html.count("Not drawn:") == 5
 
 
+@pytest.mark.parametrize("memory", [0, -400])
+def test_a_server_that_did_not_grow_is_drawn_without_a_complaint_of_the_plots(memory: int) -> None:
+    assert "memory" in render(run_of([measurement(memory=memory)])).plots
+
+
 def test_an_interrupted_run_says_so(run: Run) -> None:
     assert "interrupted" in render(run_of(run.measurements[:4], ended="")).html
     assert "interrupted" not in render(run_of(run.measurements[:4])).html

@@ -275,7 +275,9 @@ def _rows_chart(
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.set_xlim(0, highest * 1.02)
+            # A server may have grown by nothing, or even given back some memory.
+            lowest = min(0.0, *(row.value.low for row in rows))
+            axes.set_xlim(lowest * 1.02, (highest if highest > 0 else 0.0 if lowest < 0 else 1.0) * 1.02)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         if name == "share":
             axes.axvline(1.0, color=INK, linewidth=1, linestyle=":")
