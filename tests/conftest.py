@@ -11,6 +11,7 @@ import pytest
 from iolab.registry import MODELS, Model
 from tests.support import compose
 from tests.support.fleet import Fleet, Lab
+from tests.support.models import Variant, variants
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer, Target
 
@@ -40,15 +41,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for a model runs with each of the registry; one that asks for a target, on each chosen."""
-    if "fleet" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("target")
-        possible = [name for mark in metafunc.definition.iter_markers("targets") for name in mark.args] or TARGETS
-        names = [name for name in TARGETS if name in possible and chosen in (name, "both")]
-        metafunc.parametrize("fleet", names, indirect=True)
-    if "model" in metafunc.fixturenames:
-        predicates = [mark.args[0] for mark in metafunc.definition.iter_markers("models")]
-        models = [model for model in MODELS.values() if all(predicate(model) for predicate in predicates)]
+    """A test that asks for a model runs with each of the registry; one that asks for a target, on each chosen.
+
+    The contract is kept by every variant of a model. Its containers differ in nothing from the usual one's, so that
+    the others are held to it as processes.
+    """
+    asked = metafunc.fixturenames
+    chosen = metafunc.config.getoption("target")
+    possible = [name for mark in metafunc.definition.iter_markers("targets") for name in mark.args] or TARGETS
+    targets = [name for name in TARGETS if name in possible and chosen in (name, "both")]
+    predicates = [mark.args[0] for mark in metafunc.definition.iter_markers("models")]
+    models = [model for model in MODELS.values() if all(predicate(model) for predicate in predicates)]
+    if "lab" in asked:
+        whole = metafunc.definition.path.parent.name == "contract"
+        servers = [
+            pytest.param(target, variant, id=f"{target}-{variant.name}")
+            for target in targets
+            for variant in variants(models)
+            if not variant.settings or (whole and target == "process")
+        ]
+        metafunc.parametrize(("fleet", "variant"), servers, indirect=["fleet"])
+    elif "fleet" in asked:
+        metafunc.parametrize("fleet", targets, indirect=True)
+    elif "model" in asked:
         metafunc.parametrize("model", models, ids=[model.slug for model in models])
 
 
@@ -58,13 +73,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What only the target shows that was not chosen is left out.
     """
-    slugs = list(MODELS)
+    places = variants()
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        target, model = _parameter(item, "fleet"), _parameter(item, "model")
+        target, variant = _parameter(item, "fleet"), _parameter(item, "variant")
         if target not in TARGETS:
             return 0, 0
-        return 1 + TARGETS.index(target), slugs.index(model.slug) if isinstance(model, Model) else 0
+        return 1 + TARGETS.index(target), places.index(variant) if variant else 0
 
     elsewhere = [item for item in items if _parameter(item, "fleet") not in (None, *TARGETS)]
     config.hook.pytest_deselected(items=elsewhere)
@@ -89,13 +104,13 @@ def _group(item: pytest.Item) -> str:
 
     A model's tests use its servers together. The docker suite is a few groups: each has a project running meanwhile.
     """
-    target, model = _parameter(item, "fleet"), _parameter(item, "model")
+    target, variant = _parameter(item, "fleet"), _parameter(item, "variant")
     module = item.path.relative_to(item.config.rootpath)
     if module.is_relative_to("tests/docker"):
         return DOCKER_GROUPS.get(module.stem, "docker")
-    if target not in TARGETS or not isinstance(model, Model):
+    if target not in TARGETS or not variant:
         return str(module)
-    return f"{target} {model.slug}"
+    return f"{target} {variant.name}"
 
 
 def _parameter(item: pytest.Item, name: str) -> Any:
@@ -154,9 +169,15 @@ def compose_target(_targets: _Targets) -> compose.ComposeTarget:
 
 
 @pytest.fixture
-def lab(fleet: Fleet, model: Model, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Servers of `model`: `lab.start` makes one for this test only, `lab.share` one that others use too."""
-    lab = Lab(fleet, model)
+def model(variant: Variant) -> Model:
+    """Which of the registry the test's servers are of."""
+    return variant.model
+
+
+@pytest.fixture
+def lab(fleet: Fleet, variant: Variant, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Servers of one model: `lab.start` makes one for this test only, `lab.share` one that others use too."""
+    lab = Lab(fleet, variant)
     request.node.stash[USED] = lab.used
     yield lab
     lab.close()

@@ -63,7 +63,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """How long answers took. `histogram` has all of them, in nanoseconds: HdrHistogram V2, compressed, in base64."""
+    """How long answers took. `histogram` has all of them, in nanoseconds: HdrHistogram V2, compressed, in base64.
+
+    From when requests were due, it also has those that were without an answer when the measured time was over: as
+    long as they had waited by then.
+    """
 
     count: int
     mean: float

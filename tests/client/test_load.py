@@ -138,6 +138,17 @@ def test_a_stall_is_in_the_open_loops_p99_and_not_in_the_closed_loops() -> None:
     assert closed.latency_from_send is None
 
 
+def test_a_stall_that_outlasts_the_open_loop_is_in_its_p99() -> None:
+    with serving(faulty.stalls(0.5, 2.5)) as fake:
+        one = load(fake.address, rate=500.0, connections=4, duration_seconds=1.5)
+    assert seen(one) == {}
+    # Two thirds of all requests were due in the stall; when it was over nobody counted any more.
+    assert one.latency.count == pytest.approx(750, abs=50)
+    assert one.answers < 400
+    assert one.latency.p99 > 900_000
+    assert one.latency.p50 > 100_000
+
+
 def test_all_that_is_measured_agrees(honest: Fake) -> None:
     one = load(honest.address, connections=4, warmup_seconds=0.1, duration_seconds=0.5)
     assert seen(one) == {}

@@ -81,6 +81,8 @@ def test_the_plots_as_files_have_light_colours_and_need_no_page(rendered: Render
         assert "var(--" not in svg
         assert "#a1b" not in svg
         assert palette.LIGHT[0] in svg
+        # Dark ink on a dark page would not be seen.
+        assert svg.index(palette.PAPER) < svg.index("<path")
 
 
 def test_what_is_not_valid_is_marked_and_has_no_place(rendered: Rendered) -> None:

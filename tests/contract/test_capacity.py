@@ -62,7 +62,7 @@ def out(start: Start) -> OutOfDescriptors:
 @pytest.fixture
 def seen(lab: Lab) -> Seen:
     """One look for all tests of a model: it lasts seconds."""
-    key = (lab.target.name, lab.model.slug)
+    key = (lab.target.name, lab.variant.name)
     if key not in SEEN:
         SEEN[key] = look(lab.start())
     return SEEN[key]

@@ -119,6 +119,56 @@ class InContainer(RunningServer):
             self._stopper.join(DEADLINE_SECONDS)
 
 
+class OwnContainer(InContainer):
+    """A container that a test has to itself. A shell stays open in it: a `docker exec` for each look costs far more."""
+
+    _shell: subprocess.Popen[bytes] | None = None
+
+    def await_first_line(self) -> None:
+        # Each look at a log by itself costs the engine some milliseconds, and a start takes many.
+        for _ in self.container.logs(stdout=True, stderr=False, stream=True, follow=True):
+            return
+
+    def beside(self, *command: str) -> str:
+        if self._shell is None:
+            assert self.container.id
+            start = ["docker", "exec", "--interactive", self.container.id, "sh"]
+            self._shell = subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._shell.stdin
+        assert self._shell.stdout
+        end = secrets.token_hex(8).encode()
+        line = f"{shlex.join(command)} </dev/null 2>&1; echo; echo {end.decode()} $?\n"
+        self._shell.stdin.write(line.encode())
+        self._shell.stdin.flush()
+        printed = bytearray()
+        for part in self._shell.stdout:
+            if part.startswith(end):
+                break
+            printed += part
+        else:
+            raise AssertionError(f"{shlex.join(command)} in the container: its shell ended: {printed.decode()}")
+        # The newline in front of the end is not the command's.
+        output = printed[:-1].decode()
+        if (code := int(part.split()[1])) != 0:
+            raise AssertionError(f"{shlex.join(command)} in the container: exit {code}: {output}")
+        return output
+
+    def limit_threads(self, count: int) -> None:
+        # The shell would be counted.
+        self._leave_shell()
+        super().limit_threads(count)
+
+    def remove(self) -> None:
+        self._leave_shell()
+        super().remove()
+
+    def _leave_shell(self) -> None:
+        if self._shell:
+            # The end of its input is the end of the shell.
+            self._shell.communicate(timeout=DEADLINE_SECONDS)
+            self._shell = None
+
+
 def _is_reachable(address: str) -> bool:
     """Whether this machine has found the container, which may have the address of one that has just gone (arp(7))."""
     try:
@@ -183,7 +233,7 @@ class ComposeTarget(Target):
         self._recipes: dict[str, Recipe] = {}
         Path(self._folder.name).chmod(0o755)
 
-    def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> InContainer:
+    def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> OwnContainer:
         """Start a container. `variables` are those of the compose file, such as PIDS_LIMIT."""
         self._start_parts(model)
         values = {"port": model.port, **settings}
@@ -196,7 +246,7 @@ class ComposeTarget(Target):
             **(variables or {}),
         }
         container = self._like_another(model.service, chosen, configs)
-        return InContainer(model, settings, container)
+        return OwnContainer(model, settings, container)
 
     def _like_another(self, service: str, variables: Mapping[str, str], configs: Path) -> Container:
         """Start a container of a service. Compose makes the first one; others are its copies with their own configs.

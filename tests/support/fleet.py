@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from iolab.registry import Model
+from tests.support.models import Variant
 from tests.support.server import RunningServer, Target
 from tests.support.waiting import eventually
 
@@ -57,8 +58,9 @@ class Fleet:
 class Lab:
     """One test's servers of one model."""
 
-    def __init__(self, fleet: Fleet, model: Model) -> None:
-        self.model = model
+    def __init__(self, fleet: Fleet, variant: Variant) -> None:
+        self.variant = variant
+        self.model = variant.model
         self.used: list[RunningServer] = []
         self._fleet = fleet
         self._own: list[RunningServer] = []
@@ -93,7 +95,8 @@ class Lab:
     def _with_room(self, settings: dict[str, Any]) -> dict[str, Any]:
         """A pool that is larger than what tests connect, several processes, unless the test is about their number."""
         usual = {"workers": 16, "processes": 2}
-        return {key: value for key, value in usual.items() if key in self.model.own_keys} | settings
+        usual = {key: value for key, value in usual.items() if key in self.model.own_keys}
+        return {**usual, **self.variant.settings, **settings}
 
     def close(self) -> None:
         """Close the clients, end the test's own servers, and see that nobody was left in the shared ones."""

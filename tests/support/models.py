@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import pytest
+
+from iolab.registry import MODELS, Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model with settings that make another one of it: the contract is kept by each."""
+
+    model: Model
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's, and what is set."""
+        return "-".join([self.model.slug, *(str(value) for value in self.settings.values())])
+
+
+# What else than its usual settings a model waits by.
+OTHERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "asyncio_streams": [{"loop": "uvloop"}],
+    "epoll_loop": [{"selector": "poll"}, {"selector": "select"}],
+}
+
+
+def variants(models: Sequence[Model] = tuple(MODELS.values())) -> list[Variant]:
+    """Each of these models, and what else it can be."""
+    return [
+        Variant(model=model, settings=settings) for model in models for settings in ({}, *OTHERS.get(model.slug, ()))
+    ]
 
 
 def only(*slugs: str) -> pytest.MarkDecorator:

@@ -115,10 +115,14 @@ class RunningServer(ABC):
                     raise NotStarted(self.everything_printed())
                 return lines
 
+            self.await_first_line()
             self._listening = eventually(look, f"{self.model.slug} listens")[0]
         return self._listening
 
     _listening: dict[str, Any] | None = None
+
+    def await_first_line(self) -> None:
+        """Where the target can wait for its first line in the log, or its end, do so: it saves looking again and again."""
 
     def everything_printed(self) -> str:
         """For a failed test's report."""

@@ -98,6 +98,16 @@ class Books:
             turns, late = _taken(self.turns), _taken(self.late)
             buckets.count(self._histograms[LAG], late[(turns >= self.begin) & (turns < self.end)])
 
+    def still_due(self, due: list[int]) -> None:
+        """Requests without an answer at the end of the measured time: each has waited so long at least.
+
+        Left out, a server that answers nobody any more would have the best latency.
+        """
+        waited = np.array([self.end - each for each in due if self.begin <= each < self.end], np.int64)
+        if len(waited):
+            self.latency_ns += int(waited.sum())
+            buckets.count(self._histograms[LATENCY], waited)
+
     def unanswered(self, sent: int, now: int, size: int) -> None:
         """A request was in flight from `sent` to `now`, without an answer."""
         self.flight_ns += max(min(now, self.end) - max(sent, self.begin), 0)

@@ -555,6 +555,8 @@ class Loop:
         if now < self.books.end:
             complete = requests is not None and (self.books.answers >= requests or self._has_asked_all())
             self.books.end = max(self.books.begin, self.books.last_done + 1 if complete else now)
+        if self.plan.rate:
+            self.books.still_due(list(self._still_due()))
         self.sending, self.last_turn = NOTHING, 0
         self.cpu_end = time.process_time()
         self.open_at_end = self.open
@@ -562,6 +564,14 @@ class Loop:
         self.answered = self.answered_before + sum(one.answered_at >= begin for one in self.talkers)
         self.counters[ANSWERS] = self.books.noted
         self.commands.say("over")
+
+    def _still_due(self) -> Iterator[int]:
+        """When each request was due that has no answer yet: what is in flight, and what finds no room to be sent."""
+        for connection in self.talkers:
+            if connection.state is State.OPEN:
+                yield from (due for _, _, due, _ in connection.flights())
+            if connection.state is not State.OVER:
+                yield from map(self._due, range(connection.turn, self.dealt, self.share.connections))
 
     def _time_out(self, now: int) -> None:
         if now < self.next_scan:

@@ -14,6 +14,7 @@ LIGHT = ("#2468c8", "#c65d00", "#12805c", "#c0304a", "#7345c9", "#0b7f92", "#b23
 DARK = ("#6fa8ff", "#f7a04b", "#4cc991", "#ff7d8d", "#b798ff", "#45c8d8", "#f286cb")
 # No cross among them: that is a result which is not VALID.
 MARKERS = ("o", "s", "^", "D", "v", "P", "p")
+PAPER = "#ffffff"
 INK = {"ink": ("#1d2430", "#e6e9ef"), "muted": ("#5d6675", "#a3acba"), "grid": ("#dfe3ea", "#333b47")}
 
 # What matplotlib draws with: colours of no plot, found again in its SVG.
@@ -76,8 +77,9 @@ def themed(svg: str) -> str:
 
 
 def plain(svg: str) -> str:
-    """A drawing in the light colours, for a page that is not ours."""
+    """A drawing in the light colours and on paper of its own, for a page that is not ours and may be dark."""
     colours = {f"series-{slot}": colour for slot, colour in enumerate(LIGHT)} | {k: v[0] for k, v in INK.items()}
     for name, sentinel in SENTINELS.items():
         svg = svg.replace(sentinel, colours[name])
-    return svg
+    head, drawing = svg.split(">", 1)
+    return f'{head}><rect width="100%" height="100%" fill="{PAPER}"/>{drawing}'
