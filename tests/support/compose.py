@@ -126,8 +126,12 @@ class OwnContainer(InContainer):
 
     def await_first_line(self) -> None:
         # Each look at a log by itself costs the engine some milliseconds, and a start takes many.
-        for _ in self.container.logs(stdout=True, stderr=False, stream=True, follow=True):
-            return
+        assert self.container.id
+        command = ["docker", "logs", "--follow", self.container.id]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as follower:
+            assert follower.stdout
+            follower.stdout.readline()
+            follower.kill()
 
     def beside(self, *command: str) -> str:
         if self._shell is None:
