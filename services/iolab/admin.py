@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from iolab.registry import Model
 from iolab.server import CAPACITY, PAUSE_SECONDS, Server
 from iolab.stop import Stop
-from iolab.threads import photograph
+from iolab.threads import photograph, switches
 
 # A client of the admin port that says nothing is let go after so many seconds: one at a time is served.
 REQUEST_SECONDS = 5
@@ -166,12 +166,12 @@ def usage(pids: Iterable[int]) -> Usage:
     for pid in pids:
         process = psutil.Process(pid)
         # A child that was killed a moment ago has no memory nor descriptors any more.
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied), process.oneshot():
-            cpu, switches = process.cpu_times(), process.num_ctx_switches()
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError), process.oneshot():
+            cpu, (voluntary, involuntary) = process.cpu_times(), switches(pid)
             used.user_seconds += cpu.user
             used.system_seconds += cpu.system
-            used.voluntary_switches += switches.voluntary
-            used.involuntary_switches += switches.involuntary
+            used.voluntary_switches += voluntary
+            used.involuntary_switches += involuntary
             used.memory_bytes += process.memory_info().rss
             used.threads += process.num_threads()
             used.descriptors += process.num_fds()

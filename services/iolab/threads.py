@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import resource
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -60,6 +61,23 @@ def name_thread(name: str) -> None:
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name[:15])
 
 
+def switches(pid: int) -> tuple[int, int]:
+    """Context switches of a process, voluntary and not. Raises OSError if it is gone.
+
+    Of another process, of the threads that it has now: /proc/PID/status tells the first one's only (proc(5)).
+    """
+    if pid == os.getpid():
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_nvcsw, used.ru_nivcsw
+    voluntary = involuntary = 0
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = _status(folder)
+            voluntary += int(status["voluntary_ctxt_switches"])
+            involuntary += int(status["nonvoluntary_ctxt_switches"])
+    return voluntary, involuntary
+
+
 def photograph(pids: Iterable[int], *, leave_out: int) -> list[dict[str, Any]]:
     """The processes and their threads at this moment, but for the thread `leave_out`, which holds the camera.
 
@@ -80,7 +98,7 @@ def photograph(pids: Iterable[int], *, leave_out: int) -> list[dict[str, Any]]:
 
 def _thread(folder: Path) -> dict[str, Any]:
     number = (folder / "syscall").read_text().split()[0]
-    status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
+    status = _status(folder)
     # The name stands in brackets and may hold any character, brackets too: count the fields from the last one.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return {
@@ -92,3 +110,8 @@ def _thread(folder: Path) -> dict[str, Any]:
         "voluntary_switches": int(status["voluntary_ctxt_switches"]),
         "involuntary_switches": int(status["nonvoluntary_ctxt_switches"]),
     }
+
+
+def _status(folder: Path) -> dict[str, str]:
+    """/proc/PID/task/TID/status by its keys."""
+    return dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)

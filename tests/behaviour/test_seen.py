@@ -10,7 +10,7 @@ import pytest
 
 from iolab.registry import Model
 from iolab_client import peers
-from tests.support.models import but, only
+from tests.support.models import but, only, waiting
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
 
@@ -90,6 +90,19 @@ def test_the_health_page_knows_the_model_and_there_is_no_other_page(share: Share
 @pytest.mark.parametrize("name", ["process_resident_memory_bytes", "process_open_descriptors", "process_threads"])
 def test_the_metrics_tell_of_the_process(share: Share, name: str) -> None:
     assert share().metric(name) > 0
+
+
+@waiting
+def test_the_metrics_count_the_context_switches_of_whoever_serves(share: Share) -> None:
+    """Of every thread and process: in many models it is not the first one that waits for the clients."""
+    server = share()
+    before = server.metric("process_context_switches_total", kind="voluntary")
+    client = server.connect()
+    for _ in range(50):
+        assert peers.ask(client, b"a") == b"A"
+    seen = server.metric("process_context_switches_total", kind="voluntary") - before
+    # Who waits for the next message switches once for each, but where that has come already.
+    assert seen >= 25
 
 
 def test_the_metrics_tell_the_limits_that_hold(share: Share) -> None:

@@ -55,6 +55,15 @@ def project(engine: None) -> Iterator[Project]:
         project.close()
 
 
+@pytest.fixture(autouse=True)
+def _rest(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What polls has its rest after each test."""
+    project = request.getfixturevalue("project") if "project" in request.fixturenames else None
+    yield
+    if project:
+        project.let_rest()
+
+
 @pytest.fixture
 def service(project: Project, model: Model, request: pytest.FixtureRequest) -> Iterator[Service]:
     """The container of `model`, whatever the test does to it."""

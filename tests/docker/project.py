@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
+from docker.errors import APIError
 from docker.models.containers import Container
 from docker.models.networks import Network
 
@@ -19,6 +21,7 @@ from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, ComposeTarget, InCon
 from tests.support.server import Settings
 from tests.support.waiting import eventually
 
+POLLS = MODELS["busy_poll"]
 LISTENING = '"event": "listening"'
 
 Result = TypeVar("Result")
@@ -104,8 +107,8 @@ class Project(ComposeTarget):
         self.health_after_up: dict[str, str] = {}
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
-            # A check is a process in each container: often enough to be waited for, not more.
-            "HEALTH_INTERVAL": "10s",
+            # A check is a process in each container, a tenth of a second of processor time: not often.
+            "HEALTH_INTERVAL": "30s",
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # Empty: the engine picks one.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
@@ -127,6 +130,7 @@ class Project(ComposeTarget):
 
     def run_client(self, *arguments: str) -> str:
         """`docker compose run --rm client …`; returns what it printed. AssertionError if it does not exit with 0."""
+        self._wake()
         return self.compose("run", "--rm", "--no-TTY", "client", *arguments)
 
     def write(self, model: Model, **changes: Any) -> Path:
@@ -154,9 +158,31 @@ class Project(ComposeTarget):
 
     def service(self, model: Model) -> Service:
         """A model's container in its present run."""
+        if model is POLLS:
+            self._wake()
         container = self.container(model)
         printed = container.logs(stdout=True, stderr=False).decode()
         return Service(model, self.settings[model.slug], container, max(0, printed.count(LISTENING) - 1))
+
+    def let_rest(self) -> None:
+        """Pause what polls until somebody asks for it: it would take its share from the tests that are about others."""
+        container = self.container(POLLS)
+        # runc gives up on a container that is being throttled: then it rests after the next test.
+        with contextlib.suppress(APIError):
+            if container.status == "running":
+                container.pause()
+
+    def _wake(self) -> None:
+        container = self.container(POLLS)
+        if container.status == "paused":
+            container.unpause()
+
+    def close(self) -> None:
+        """Remove all of it."""
+        # An engine may refuse to kill what is paused.
+        with contextlib.suppress(APIError, ValueError):
+            self._wake()
+        super().close()
 
     @property
     def network(self) -> Network:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from iolab.registry import Model
+from iolab.registry import MODELS, Model
 from iolab_client import peers
-from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.waiting import eventually, pause
 
 # As compose has it: so many checks have to fail one after the other, each of which gives up after 2 s.
 RETRIES = 3
+WORKERS = 2
 HEALTH_SECONDS = 180
 LOOK_SECONDS = 0.2
 
@@ -56,11 +57,23 @@ def checks(service: Service) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def crowded(project: Project) -> Outcomes[Crowded]:
+def watched(engine: None) -> Iterator[Project]:
+    """Every model, checked often, and up for these tests only."""
+    settings = {slug: {"workers": WORKERS} for slug, model in MODELS.items() if "workers" in model.own_keys}
+    project = Project(settings, HEALTH_INTERVAL="3s")
+    try:
+        project.up()
+        yield project
+    finally:
+        project.close()
+
+
+@pytest.fixture(scope="module")
+def crowded(watched: Project) -> Outcomes[Crowded]:
     """Every model with its clients, at the same time; they have left when a test looks."""
 
     def crowd(model: Model) -> Crowded:
-        service = project.service(model)
+        service = watched.service(model)
         becomes_healthy(service)
         try:
             for client in service.connect_many(WORKERS):
@@ -86,5 +99,5 @@ def test_a_full_pool_is_unhealthy_and_another_model_with_as_many_clients_is_not(
         assert seen.health == "healthy"
 
 
-def test_it_is_healthy_when_the_clients_have_left(crowded: Outcomes[Crowded], project: Project, model: Model) -> None:
-    becomes_healthy(project.service(model))
+def test_it_is_healthy_when_the_clients_have_left(crowded: Outcomes[Crowded], watched: Project, model: Model) -> None:
+    becomes_healthy(watched.service(model))

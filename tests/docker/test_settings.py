@@ -83,7 +83,8 @@ def _is_open(address: peers.Address) -> bool:
 @pytest.fixture(scope="module")
 def changed(engine: None) -> Iterator[Project]:
     """A project whose files name other ports than Compose publishes."""
-    project = Project()
+    # Up twice, and waited for until the first check of each.
+    project = Project(HEALTH_INTERVAL="10s")
     try:
         for model in MODELS.values():
             project.write(model, port=model.port + PORT_STEP, backlog=BACKLOG, buffer_size=BUFFER_BYTES)
@@ -190,7 +191,8 @@ def test_a_bad_file_stops_its_container_with_one_line(
 
 
 def test_make_up_finds_two_models_on_one_port(engine: None) -> None:
-    project = Project()
+    # Up twice, and waited for until the first check of each.
+    project = Project(HEALTH_INTERVAL="10s")
     try:
         for model in list(MODELS.values())[:2]:
             file = project.write(model, port=9000)

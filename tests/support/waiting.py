@@ -11,8 +11,8 @@ from typing import TypeVar
 DEADLINE_SECONDS = 60.0
 # Between the first two looks; each further pause is longer, up to the last, because a look costs both sides something.
 LOOK_SECONDS = 0.01
-LAST_LOOK_SECONDS = 0.2
-LOOK_FACTOR = 1.3
+LAST_LOOK_SECONDS = 0.25
+LOOK_FACTOR = 1.6
 
 Seen = TypeVar("Seen")
 
