@@ -41,7 +41,8 @@ def asked(*models: Model, rounds: int = 1, rates: tuple[Rate, ...] = ()) -> Aske
         connections=(2,),
         sizes=((Size(size=64),),),
         rates=rates,
-        duration_seconds=0.1,
+        # Long enough that a machine which halts now and then has answered meanwhile.
+        duration_seconds=0.5,
         warmup_seconds=0.0,
         rounds=rounds,
         server_cpus=(CPUS[0],),

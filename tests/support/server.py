@@ -121,8 +121,8 @@ class RunningServer(ABC):
 
     _listening: dict[str, Any] | None = None
 
-    def await_first_line(self) -> None:
-        """Where the target can wait for its first line in the log, or its end, do so: it saves looking again and again."""
+    def await_first_line(self) -> None:  # noqa: B027
+        """Wait for its first line in the log, or its end, if the target can: it saves looking again and again."""
 
     def everything_printed(self) -> str:
         """For a failed test's report."""

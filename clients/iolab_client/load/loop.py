@@ -285,6 +285,8 @@ class Loop:
         elif connection.begin > connection.start:
             done, size = connection.begin - connection.start, connection.end - connection.start
             self._fail(connection, "short", f"the server closed after {done} of {size} bytes")
+        elif connection.in_flight and not connection.answered_at:
+            self._fail(connection, "refused", "the server closed it before its first answer: it is full, or fails")
         elif connection.in_flight:
             self._fail(connection, "closed", f"the server closed and owed {connection.in_flight} answers")
         elif self.loading:
@@ -298,6 +300,8 @@ class Loop:
                 self._fail(connection, "timeout", "the server's machine does not answer")
             case ConnectionError() if not self.loading:
                 self._fail(connection, "refused", "the server reset it at once: it is full")
+            case ConnectionError() if not connection.answered_at:
+                self._fail(connection, "refused", "the server reset it before its first answer: it is full, or fails")
             case _:
                 self._fail(connection, "reset", os.strerror(error.errno or 0).lower())
 
