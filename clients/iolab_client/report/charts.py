@@ -340,7 +340,7 @@ def _valid(cell: Cell) -> bool:
 
 def _label_ends(figure: Figure, axes: Axes, looks: Mapping[str, Look]) -> None:
     """Each line's name at its right end, pushed apart where they would cover each other."""
-    figure.subplots_adjust(left=0.09, right=0.8, top=0.97, bottom=0.13)
+    figure.subplots_adjust(left=0.11, right=0.8, top=0.97, bottom=0.13)
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
     height = figure.get_figheight() * 0.84 * 72
     step = (LABEL_POINTS + 3.5) / height
