@@ -153,9 +153,13 @@ class Project(ComposeTarget):
 
     def container(self, model: Model) -> Container:
         """A model's container, running or not."""
+        (found,) = self._containers(model)
+        return found
+
+    def _containers(self, model: Model) -> list[Container]:
         labels = [f"project={self.project}", f"service={model.service}", "oneoff=False"]
         filters = [f"com.docker.compose.{label}" for label in labels]
-        (found,) = self.client.containers.list(all=True, filters={"label": filters})
+        found: list[Container] = self.client.containers.list(all=True, filters={"label": filters})
         return found
 
     def service(self, model: Model) -> Service:
@@ -168,21 +172,22 @@ class Project(ComposeTarget):
 
     def let_rest(self) -> None:
         """Pause what polls until somebody asks for it: it would take its share from the tests that are about others."""
-        container = self.container(POLLS)
-        # runc gives up on a container that is being throttled: then it rests after the next test.
-        with contextlib.suppress(APIError):
-            if container.status == "running":
-                container.pause()
+        for container in self._containers(POLLS):
+            # runc gives up on a container that is being throttled: then it rests after the next test.
+            with contextlib.suppress(APIError):
+                if container.status == "running":
+                    container.pause()
 
     def _wake(self) -> None:
-        container = self.container(POLLS)
-        if container.status == "paused":
-            container.unpause()
+        # A project may be up without it.
+        for container in self._containers(POLLS):
+            if container.status == "paused":
+                container.unpause()
 
     def close(self) -> None:
         """Remove all of it."""
         # An engine may refuse to kill what is paused.
-        with contextlib.suppress(APIError, ValueError):
+        with contextlib.suppress(APIError):
             self._wake()
         super().close()
 
