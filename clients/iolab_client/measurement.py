@@ -83,7 +83,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 class Errors(msgspec.Struct, kw_only=True):
     """What went wrong, by class; each ends its connection. `samples` has the first few of them in words."""
 
-    # No connection: the port is closed, the server or its queue full, or no port of ours left.
+    # No connection: the port is closed, the server or its queue full, or no port of ours left. A server that ended the
+    # connection before its first answer counts as full.
     refused: int = 0
     # The server reset the connection.
     reset: int = 0

@@ -9,12 +9,12 @@ import pytest
 
 from iolab.registry import MODELS, Model
 from iolab_client import peers
+from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.waiting import eventually, pause
 
 # As compose has it: so many checks have to fail one after the other, each of which gives up after 2 s.
 RETRIES = 3
-WORKERS = 2
 HEALTH_SECONDS = 180
 LOOK_SECONDS = 0.2
 

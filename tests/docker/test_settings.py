@@ -191,8 +191,7 @@ def test_a_bad_file_stops_its_container_with_one_line(
 
 
 def test_make_up_finds_two_models_on_one_port(engine: None) -> None:
-    # Up twice, and waited for until the first check of each.
-    project = Project(HEALTH_INTERVAL="10s")
+    project = Project()
     try:
         for model in list(MODELS.values())[:2]:
             file = project.write(model, port=9000)

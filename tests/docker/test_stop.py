@@ -1,9 +1,7 @@
 """`docker stop`: nobody loses a byte, and the exit code tells.
 
-A container's network goes with its process: what the kernel has not delivered by then is lost. Here are the containers
-of a whole project, with published ports, and clients that come over both ways; the rest of the stop (idle, unserved and
-stuck clients, the deadline, a second signal) is in tests/contract/test_stop.py, which stops containers the same way. A
-stop is mostly waiting, so each is done to every model at the same time, and only looked at model by model.
+A container's network goes with its process: what the kernel has not delivered by then is lost. A stop is mostly
+waiting, so each is done to every model at the same time, and only looked at model by model.
 """
 
 from __future__ import annotations
@@ -17,10 +15,12 @@ import pytest
 
 from iolab.registry import Model
 from iolab_client import payload, peers
+from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.clients import flood_until_owed
 from tests.support.compose import InContainer
-from tests.support.waiting import pause
+from tests.support.models import pools
+from tests.support.waiting import eventually, pause
 
 MEBIBYTE = 1024 * 1024
 STREAM = payload.make(2 * MEBIBYTE)
@@ -38,6 +38,11 @@ class Stopped:
     events: list[dict[str, Any]]
     # Half of a slow reader's answers were read, and the server was still there.
     waited: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """What the log is about, line by line."""
+        return [event["event"] for event in self.events]
 
     @property
     def lost(self) -> str | None:
@@ -77,6 +82,12 @@ def docker_stop(server: InContainer) -> None:
     server.event("draining")
 
 
+def stuck_reader(server: InContainer) -> tuple[socket.socket, bytes]:
+    """A client on this machine that has read nothing and sends until nothing more is taken; and what it is owed."""
+    client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    return client, payload.answer(STREAM[: peers.flood(client, STREAM)])
+
+
 def read_slowly(client: socket.socket, size: int) -> bytes:
     """So many bytes, or all up to the end, a piece now and then."""
     received = bytearray()
@@ -84,6 +95,21 @@ def read_slowly(client: socket.socket, size: int) -> bytes:
         received += piece
         pause(CHUNK_SECONDS)
     return bytes(received)
+
+
+def idle_client(service: Service) -> Stopped:
+    client = service.connect()
+    docker_stop(service)
+    received = peers.read_to_end(client)
+    return Stopped(due=b"", received=received, exit_code=service.wait(), events=service.events)
+
+
+def test_an_idle_client_gets_the_end_and_the_exit_is_0(stops: Stops, model: Model) -> None:
+    stopped = stops(idle_client, model)
+
+    assert stopped.lost is None
+    assert stopped.exit_code == 0
+    assert stopped.names == ["listening", "draining", "stopped"]
 
 
 def transfers(service: Service) -> Stopped:
@@ -137,3 +163,60 @@ def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(
     assert stopped.waited
     assert stopped.exit_code == 0
     assert stopped.events[-1]["totals"]["lost"] == 0
+
+
+def second_signal(service: Service) -> Stopped:
+    stuck_reader(service)
+    docker_stop(service)
+    service.container.kill(signal="SIGTERM")
+    return Stopped(due=b"", received=b"", exit_code=service.wait(), events=service.events)
+
+
+def test_a_second_signal_cuts_who_is_left_and_the_exit_is_1(stops: Stops, model: Model) -> None:
+    stopped = stops(second_signal, model)
+
+    assert stopped.exit_code == 1
+    assert stopped.names == ["listening", "draining", "cut"]
+    assert (stopped.events[-1]["reason"], stopped.events[-1]["connections"]) == ("second signal", 1)
+
+
+@pytest.fixture(scope="module")
+def cut(project: Project) -> Outcomes[Stopped]:
+    """Containers with a short deadline, each with two clients that never read."""
+
+    def cut(model: Model) -> Stopped:
+        server = project.start(model, {"drain_seconds": 2})
+        try:
+            for _ in range(2):
+                stuck_reader(server)
+            docker_stop(server)
+            return Stopped(due=b"", received=b"", exit_code=server.wait(), events=server.events)
+        finally:
+            server.close_clients()
+            server.remove()
+
+    return at_once(cut)
+
+
+def test_a_stuck_reader_is_cut_at_the_deadline_and_the_exit_is_1(cut: Outcomes[Stopped], model: Model) -> None:
+    """1 is the server's own word; the engine's, after the grace period, would be 137."""
+    stopped = cut.of(model)
+
+    assert stopped.exit_code == 1
+    assert stopped.names == ["listening", "draining", "cut"]
+    assert (stopped.events[-1]["reason"], stopped.events[-1]["connections"]) == ("deadline", 2)
+
+
+@pools
+def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(service: Service) -> None:
+    served = service.connect_many(WORKERS)
+    for client in served:
+        assert peers.ask(client, b"here") == b"HERE"
+    unserved = service.connect_many(3)
+    # Health checks that have given up wait too: there is no worker to see that they left.
+    eventually(lambda: service.metric("connections_waiting") >= 3, "three and more wait")
+    docker_stop(service)
+
+    assert [peers.read_to_end(client) for client in unserved + served] == [b""] * (3 + WORKERS)
+    assert service.wait() == 0
+    assert service.event("stopped")["totals"]["unserved"] >= 3
