@@ -67,8 +67,12 @@ def honest() -> Any:
         pytest.param(faulty.closes_after(SIZE, 50), "closed", "closed and owed 1 answers", {}, id="closes"),
         pytest.param(faulty.closes_after(SIZE, 5), "closed", "closed and owed 1", {"rate": 1000.0}, id="closes, open"),
         pytest.param(faulty.resets_after(SIZE, 50), "reset", "connection reset by peer", {}, id="resets"),
-        pytest.param(faulty.closes_after(SIZE, 0), "refused", "closed it before its first answer", {}, id="closes first"),
-        pytest.param(faulty.resets_after(SIZE, 0), "refused", "reset it before its first answer", {}, id="resets first"),
+        pytest.param(
+            faulty.closes_after(SIZE, 0), "refused", "closed it before its first answer", {}, id="closes first"
+        ),
+        pytest.param(
+            faulty.resets_after(SIZE, 0), "refused", "reset it before its first answer", {}, id="resets first"
+        ),
         pytest.param(faulty.adds_a_byte(SIZE, 50), "wrong", "", {}, id="one byte more"),
         pytest.param(fakes.upper_cases_latin_letters, "wrong", "0xc", {}, id="text for bytes"),
         pytest.param(fakes.greets, "wrong", "", {}, id="greets"),
