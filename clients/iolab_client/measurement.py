@@ -114,6 +114,8 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     busy: float
     # Open loop: how late a request was seen to be due, because the generator was busy; microseconds.
     lag_p99: float | None = None
+    # Whether the common case is in C; in Python, where there is no compiler, the generator is slower.
+    in_c: bool = False
 
 
 class ServerUse(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ def _client_bound(one: Measurement) -> str | None:
     known = f"the server {server.busy:.2f} of its {processors(server)}" if server else "the server is not known to be"
     if not (server and server.busy >= BUSY * processors(server)):
         if generator.busy >= BUSY:
-            return f"the generator's busiest process took {generator.busy:.2f} of its processor, {known}"
+            remedy = "" if generator.in_c else "; it has no C compiler (install gcc), and is the slower for it"
+            return f"the generator's busiest process took {generator.busy:.2f} of its processor, {known}{remedy}"
         planned = plan.rate * one.seconds if plan.rate else 0.0
         # A server that waits is not busy and yet the slow one: then all that may be in flight is.
         if one.answers < KEPT_UP * planned and one.in_flight < FULL * plan.connections * plan.pipeline:

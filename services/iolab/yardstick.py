@@ -6,12 +6,9 @@ The server is services/yardstick/epoll.c. The image has it compiled; in a checko
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -19,21 +16,14 @@ import msgspec
 
 from iolab import log, runfiles
 from iolab.admin import open_admin
+from iolab.compiled import CHECKOUT, NotCompiled, compiled
 from iolab.registry import YARDSTICK
 from iolab.server import effective_limits, listen
 from iolab.settings import Settings, load, override
 from iolab.stop import Stop, block_signals
 from iolab.threads import start_thread
 
-# Where the image has it.
-INSTALLED = Path("/opt/iolab/bin/yardstick")
-CHECKOUT = Path(__file__).parents[2]
 SOURCE = CHECKOUT / "services" / "yardstick" / "epoll.c"
-COMPILER = ("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
-
-
-class NoYardstick(Exception):
-    """This machine has none. The message is the one line that tells why, and what to do about it."""
 
 
 class Measured:
@@ -51,31 +41,12 @@ class Measured:
 
 
 def program() -> Path:
-    """The compiled server: the image's, or one that is compiled now if it is not there. Raises NoYardstick."""
-    if INSTALLED.exists():
-        return INSTALLED
-    if not SOURCE.exists():
-        raise NoYardstick("no yardstick: its source is not installed; use a checkout")
-    # What was compiled from another source is in another folder; top and ps show the file's name.
-    made = CHECKOUT / ".tools" / "yardstick" / hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16] / YARDSTICK.slug
-    if made.exists():
-        return made
-    if shutil.which(COMPILER[0]) is None:
-        raise NoYardstick("no yardstick: no C compiler; install gcc")
-    made.parent.mkdir(parents=True, exist_ok=True)
-    # Under another name first: of two that compile at once, neither runs half a program.
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        part = Path(folder, made.name)
-        compiled = subprocess.run([*COMPILER, "-o", part, SOURCE], capture_output=True, text=True, check=False)
-        if compiled.returncode != 0:
-            first = next(iter(compiled.stderr.splitlines()), f"exit {compiled.returncode}")
-            raise NoYardstick(f"no yardstick: {COMPILER[0]} fails: {first}")
-        part.rename(made)
-    return made
+    """The compiled server. Raises NotCompiled."""
+    return compiled(SOURCE, YARDSTICK.slug)
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, or until the server in C ends; return the exit code. Raises NoYardstick, OSError.
+    """Serve until SIGTERM or SIGINT, or until the server in C ends; return the exit code. Raises NotCompiled, OSError.
 
     There is no drain: nobody is owed anything by a yardstick.
     """
@@ -122,7 +93,7 @@ def main(host: str, port: int, admin_port: int) -> None:
     log.configure("info", YARDSTICK.slug)
     try:
         sys.exit(run(override(load(YARDSTICK, None), host=host, port=port, admin_port=admin_port)))
-    except NoYardstick as error:
+    except NotCompiled as error:
         log.warning("unavailable", reason=str(error))
         sys.exit(os.EX_UNAVAILABLE)
     except OSError as error:

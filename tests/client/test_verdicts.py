@@ -6,6 +6,7 @@ import itertools
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from iolab_client.measurement import (
     CLIENT_BOUND,
@@ -30,6 +31,11 @@ OPEN = Plan(rate=1000.0)
 
 def generator(busy: float = 0.6, lag_p99: float | None = None) -> Generator:
     return Generator(processes=1, cpus=(1,), cpu_seconds=busy * 10, busy=busy, lag_p99=lag_p99)
+
+
+def test_a_generator_without_its_fast_path_tells_the_remedy() -> None:
+    assert "install gcc" in reason_of(generator=generator(busy=0.99))
+    assert "install gcc" not in reason_of(generator=replace(generator(busy=0.99), in_c=True))
 
 
 def word_of(**fields: object) -> str:

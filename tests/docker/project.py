@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -105,6 +106,7 @@ class Project(ComposeTarget):
         for path in (self.folder, *self.folder.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
         self.health_after_up: dict[str, str] = {}
+        self._waking = threading.Lock()
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
             # A check is a process in each container, a tenth of a second of processor time: not often.
@@ -179,10 +181,11 @@ class Project(ComposeTarget):
                     container.pause()
 
     def _wake(self) -> None:
-        # A project may be up without it.
-        for container in self._containers(POLLS):
-            if container.status == "paused":
-                container.unpause()
+        # Tests start several containers at once, and what is awake can't be woken. A project may be up without it.
+        with self._waking:
+            for container in self._containers(POLLS):
+                if container.status == "paused":
+                    container.unpause()
 
     def close(self) -> None:
         """Remove all of it."""

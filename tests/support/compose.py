@@ -247,6 +247,8 @@ class ComposeTarget(Target):
             # A health check is a client too: it would be counted, and take a worker.
             "HEALTH_INTERVAL": "1h",
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
+            # For the tests whose deadline is not what they are about.
+            "STOP_GRACE_SECONDS": "60",
             **(variables or {}),
         }
         container = self._like_another(model.service, chosen, configs)

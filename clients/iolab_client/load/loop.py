@@ -1,8 +1,8 @@
 """The epoll loop of one process of the generator.
 
 Edge-triggered, so a ready socket costs one look: when recv(2) gave less than it was asked for, there is no more, and
-what comes later is a new edge (epoll(7)). The common case (closed loop, one request in flight, its answer in one piece)
-is spelled out in `_closed`; all that is rarer goes through `_handle`.
+what comes later is a new edge (epoll(7)). The common case (one request in flight on each connection) is that of
+`fast_path`; all that is rarer goes through `_handle`, and everything where there is no C compiler.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from iolab_client import payload
-from iolab_client.load.books import FULL, Books
+from iolab_client.load import fast_path
+from iolab_client.load.books import Books
 from iolab_client.load.commands import Commands
 from iolab_client.load.connection import Connection, State
+from iolab_client.load.fast_path import FastPath
 from iolab_client.load.requests import Request, Requests
 from iolab_client.load.share import Report, Share
 from iolab_client.load.shared import ANSWERS, CONNECTED, ERRORS, Shared
@@ -35,7 +36,7 @@ COUNT_NS = SECOND // 5
 CONNECTING_AT_ONCE = 64
 # After a connection could not be made, with churn.
 RETRY_NS = SECOND // 10
-READ_BYTES = 1 << 16
+READ_BYTES = fast_path.READ_BYTES
 EVENTS = 256
 # The timetable does not wait for more events, nor an event for more requests, than so many.
 EVENTS_BETWEEN_TURNS = 16
@@ -49,7 +50,6 @@ READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 WRITING = READING | select.EPOLLOUT
 # Not EPOLLIN, which alone means a socket.
 COMMANDS = select.EPOLLRDNORM
-NOTHING: Iterator[Request] = iter(())
 
 clock = time.monotonic_ns
 
@@ -63,6 +63,10 @@ class Loop:
         self.shared = Shared(share.memory)
         self.counters = self.shared.counters.data
         self.requests = Requests(self.plan.sizes, share.process)
+        self.fast_path = FastPath(self.requests, self.shared)
+        # The next request, and the timetable: what both ways of going on have in common.
+        self.data = self.fast_path.data
+        self.lent = False
         self.errors = Errors()
         self.timeout = int(self.plan.timeout_seconds * SECOND)
         self.commands = commands
@@ -80,8 +84,7 @@ class Loop:
         self.open = 0
         self.closing = 0
         self.connect_from = self.retry_at = self.next_check = self.next_count = self.next_scan = 0
-        self.loading = self.parting = self.over = self.exhausted = False
-        self.sending = NOTHING
+        self.loading = self.parting = self.over = False
 
     # Connections
 
@@ -251,13 +254,7 @@ class Loop:
             self._fill(connection, clock())
 
     def _answered(self, connection: Connection, now: int) -> None:
-        books = self.books
-        books.sent.append(connection.sent_at)
-        books.done.append(now)
-        if self.plan.rate:
-            books.due.append(connection.due)
-        if self.requests.one_size is None:
-            books.sizes.append(connection.end - connection.start)
+        self.books.note(connection.due, connection.sent_at, now, connection.end - connection.start)
         connection.answered_at = now
         connection.in_flight -= 1
         if connection.behind:
@@ -316,13 +313,12 @@ class Loop:
         due = now
         while room > 0 and connection.left > 0 and not connection.idle:
             if rate:
-                if connection.turn >= self.dealt:
+                if connection.turn >= self.data.dealt:
                     break
                 due = self._due(connection.turn)
                 connection.turn += self.share.connections
-            request = next(self.sending, None)
+            request = self._next_request()
             if request is None:
-                self.exhausted = True
                 break
             begin, size = request
             flight = begin, begin + size, due, now
@@ -338,6 +334,14 @@ class Loop:
             self._send(connection, pieces[0] if len(pieces) == 1 else b"".join(pieces))
         elif not connection.in_flight and (self.parting or connection.left <= 0):
             self._half_close(connection)
+
+    def _next_request(self) -> Request | None:
+        data = self.data
+        if data.left <= 0:
+            return None
+        number = data.number
+        data.number, data.left = number + 1, data.left - 1
+        return self.requests.request(number)
 
     def _send(self, connection: Connection, data: bytes) -> None:
         connection.unsent = memoryview(bytes(connection.unsent) + data if connection.unsent else data)
@@ -363,19 +367,18 @@ class Loop:
 
     def _due(self, turn: int) -> int:
         """When a request of the timetable is due: the processes take turns."""
-        return self.first_due + int((turn * self.plan.processes + self.share.process) * self.period)
+        return int(self.data.first_due) + int((turn * self.plan.processes + self.share.process) * self.data.period)
 
     def _deal(self) -> None:
         """Give each request that is due to its connection, which sends it when it has room."""
-        books, talkers = self.books, self.talkers
+        talkers, data = self.talkers, self.data
         for _ in range(TURNS_BETWEEN_EVENTS):
-            due, now = self._due(self.dealt), clock()
-            if now < due or self.dealt >= self.last_turn:
+            due, now = self._due(data.dealt), clock()
+            if now < due or data.dealt >= data.last_turn:
                 return
-            books.turns.append(due)
-            books.late.append(now - due)
-            connection = talkers[self.dealt % len(talkers)]
-            self.dealt += 1
+            self.books.note_turn(due, now - due)
+            connection = talkers[data.dealt % len(talkers)]
+            data.dealt += 1
             if connection.state is State.OPEN:
                 self._fill(connection, now)
 
@@ -387,90 +390,87 @@ class Loop:
         begin = start + int(plan.warmup_seconds * SECOND)
         self.books = Books(
             self.shared,
+            self.data,
             begin,
             begin + int(plan.duration_seconds * SECOND),
             planned=plan.rate is not None,
-            one_size=self.requests.one_size,
             only_new=self.share.requests is not None,
         )
         self.cpu_begin = self.cpu_end = time.process_time()
         self.stage = "warm-up"
         self.answered_before = self.answered = self.open_at_end = self.parting_at = 0
-        # The timetable: its first request, how many were due until now, and how many there are.
-        self.first_due, self.dealt, self.last_turn = start, 0, float("inf")
-        self.period = SECOND / plan.rate if plan.rate else 0.0
+        # The timetable: its first request and its period; 0 means that there is none.
+        self.data.first_due, self.data.period = start, SECOND / plan.rate if plan.rate else 0.0
+        self.data.processes, self.data.process = plan.processes, self.share.process
         # Whoever was closed at once by a full server is seen before anything is asked.
         for descriptor, mask in self.poller.poll(0, len(self.connections) + 1):
             self._handle(descriptor, mask)
         time.sleep(max(0, start - clock()) / SECOND)
         self.loading = True
-        self.every_request = iter(self.requests)
-        self.sending = self.every_request
         self._check(clock())
-        if plan.rate:
-            self._open()
-        else:
+        if not plan.rate:
             for connection in self.talkers:
                 if connection.state is State.OPEN:
                     self._fill(connection, clock())
-            if plan.pipeline == 1 and plan.churn is None and max(size.size for size in plan.sizes) < READ_BYTES:
-                self._closed()
-            else:
-                self._any()
+        if plan.pipeline == 1 and plan.churn is None and fast_path.is_there():
+            self._fast()
+        if plan.rate:
+            self._open()
+        else:
+            self._any()
         return self._report()
 
-    def _closed(self) -> None:
-        """One request in flight on each connection, and the next one when its answer is there."""
-        poll, handle, take, now_ns = self.poller.poll, self._handle, self._take, clock
-        connections, pattern, answers = self.by_descriptor, self.requests.pattern, self.requests.answers
-        books, counters = self.books, self.counters
-        sent, done, sizes = books.sent, books.done, books.sizes if self.requests.one_size is None else None
-        # As methods of a socket the two take a fifth of a microsecond more: theirs is an older way of calling.
-        read, write = os.read, os.write
-        while not self.over:
-            sending = self.sending
-            for descriptor, mask in poll(CHECK_SECONDS, EVENTS):
-                if mask != IN or (connection := connections[descriptor]) is None:
-                    handle(descriptor, mask)
-                    continue
-                begin, end = connection.begin, connection.end
-                try:
-                    # One byte more would tell at once what is too much, and cost a copy; it is seen as the next answer.
-                    data = read(descriptor, end - begin or 1)
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    self._broken(connection, error)
-                    continue
-                if data != answers[begin:end] or not data:
-                    take(connection, data)
-                    continue
-                now = now_ns()
-                # The methods of a list, called like this, are done without a call; an array's cost four times as much.
-                sent.append(connection.sent_at)
-                done.append(now)
-                if sizes is not None:
-                    sizes.append(end - connection.start)
-                connection.answered_at = connection.sent_at = now
-                for begin, size in sending:  # noqa: B007
-                    break
-                else:
-                    connection.in_flight = 0
-                    connection.land()
-                    self._fill(connection, now)
-                    continue
-                connection.start = connection.begin = begin
-                connection.end = end = begin + size
-                try:
-                    taken = write(descriptor, pattern[begin:end])
-                except OSError:
-                    taken = 0
-                if taken != size:
-                    self._send(connection, pattern[begin + taken : end])
-            now = now_ns()
-            counters[ANSWERS] = books.noted + len(sent)
-            if now >= self.next_check or len(sent) >= FULL:
+    def _fast(self) -> None:
+        """Any loop with one request in flight on each connection, as long as it is loaded."""
+        path, poller = self.fast_path, self.poller.fileno()
+        path.begin(self.talkers)
+        self._lend()
+        while self.stage != "over" and not self.over:
+            if kind := path.run(poller, self.next_check):
+                self._see_to(kind)
+            now = clock()
+            if now >= self.next_check or self.books.full:
                 self._check(now)
+                self._lend()
+        self._take_back()
+        for descriptor, mask in path.left_over():
+            self._handle(descriptor, mask)
+
+    def _see_to(self, kind: int) -> None:
+        """What the fast path leaves to us."""
+        path, data = self.fast_path, self.data
+        descriptor = data.left_descriptor
+        connection = self.by_descriptor[descriptor] if descriptor < len(self.by_descriptor) else None
+        if connection is None:
+            self._handle(descriptor, data.left_mask)
+            return
+        path.take_back(connection)
+        match kind:
+            case fast_path.EVENT:
+                self._handle(descriptor, data.left_mask)
+            case fast_path.BYTES:
+                self._take(connection, path.came())
+            case fast_path.ERROR:
+                self._broken(connection, OSError(data.left_count, os.strerror(data.left_count)))
+            case fast_path.UNSENT:
+                begin, end = connection.begin, connection.end
+                self._send(connection, self.requests.pattern[begin + data.left_count : end])
+        if not connection.idle:
+            path.lend(connection)
+
+    def _lend(self) -> None:
+        """Give all connections to the fast path, if it has not got them."""
+        if not self.lent:
+            self.lent = True
+            for connection in self.talkers:
+                self.fast_path.lend(connection)
+
+    def _take_back(self) -> None:
+        """Have all connections as they are now."""
+        if self.lent:
+            self.lent = False
+            for connection in self.talkers:
+                self.fast_path.take_back(connection)
 
     def _any(self) -> None:
         """Any closed loop."""
@@ -485,7 +485,8 @@ class Loop:
         while not self.over:
             events = poll(0, EVENTS_BETWEEN_TURNS)
             if not events:
-                wait = CHECK_NS if self.dealt >= self.last_turn else self._due(self.dealt) - clock()
+                data = self.data
+                wait = CHECK_NS if data.dealt >= data.last_turn else self._due(data.dealt) - clock()
                 if wait > 0:
                     select.select([descriptor], [], [], min(wait, CHECK_NS) / SECOND)
                     events = poll(0, EVENTS_BETWEEN_TURNS)
@@ -498,8 +499,8 @@ class Loop:
         now = clock()
         if self.to_connect and not self.parting:
             self._dial_some()
-        self.counters[ANSWERS] = self.books.noted + len(self.books.sent)
-        if now >= self.next_check or len(self.books.late) >= FULL or len(self.books.sent) >= FULL:
+        self.counters[ANSWERS] = self.data.total
+        if now >= self.next_check:
             self._check(now)
 
     def _check(self, now: int) -> None:
@@ -507,7 +508,7 @@ class Loop:
         self.next_check = now + CHECK_NS
         if self.stage == "warm-up" and now >= self.books.begin:
             self._begin_measuring(now)
-        if now >= self.next_count or len(self.books.done) >= FULL or len(self.books.late) >= FULL:
+        if now >= self.next_count or self.books.full:
             self.next_count = now + COUNT_NS
             self.books.count()
         if self.stage == "measuring" and (now >= self.books.end or self._has_all()):
@@ -525,14 +526,14 @@ class Loop:
         if not self.plan.rate:
             # What was sent until now is of the warm-up, and so are its answers.
             self.books.begin = now
-            self.sending = islice(self.every_request, requests)
+            self.data.left = requests
             return
-        first = self.dealt
+        first = self.data.dealt
         while first and self._due(first - 1) >= self.books.begin:
             first -= 1
         while self._due(first) < self.books.begin:
             first += 1
-        self.last_turn = first + requests
+        self.data.last_turn = first + requests
 
     def _has_all(self) -> bool:
         """Whether the answers that were asked for are there, or no connection is left."""
@@ -547,26 +548,30 @@ class Loop:
 
     def _has_asked_all(self) -> bool:
         """Whether no request is to be sent any more, and none is in flight: some had no answer."""
-        asked = self.dealt >= self.last_turn if self.plan.rate else self.exhausted
-        return asked and not any(
-            one.state is State.OPEN and (one.in_flight or (self.plan.rate and one.turn < self.dealt))
+        asked = self.data.dealt >= self.data.last_turn if self.plan.rate else self.data.left <= 0
+        if not asked:
+            return False
+        self._take_back()
+        return not any(
+            one.state is State.OPEN and (one.in_flight or (self.plan.rate and one.turn < self.data.dealt))
             for one in self.talkers
         )
 
     def _end_measuring(self, now: int) -> None:
         self.stage = "over"
+        self._take_back()
         requests = self.share.requests
         if now < self.books.end:
             complete = requests is not None and (self.books.answers >= requests or self._has_asked_all())
             self.books.end = max(self.books.begin, self.books.last_done + 1 if complete else now)
         if self.plan.rate:
             self.books.still_due(list(self._still_due()))
-        self.sending, self.last_turn = NOTHING, 0
+        self.data.left = self.data.last_turn = 0
         self.cpu_end = time.process_time()
         self.open_at_end = self.open
         begin = self.books.begin
         self.answered = self.answered_before + sum(one.answered_at >= begin for one in self.talkers)
-        self.counters[ANSWERS] = self.books.noted
+        self.counters[ANSWERS] = self.data.total
         self.commands.say("over")
 
     def _still_due(self) -> Iterator[int]:
@@ -575,12 +580,13 @@ class Loop:
             if connection.state is State.OPEN:
                 yield from (due for _, _, due, _ in connection.flights())
             if connection.state is not State.OVER:
-                yield from map(self._due, range(connection.turn, self.dealt, self.share.connections))
+                yield from map(self._due, range(connection.turn, self.data.dealt, self.share.connections))
 
     def _time_out(self, now: int) -> None:
         if now < self.next_scan:
             return
         self.next_scan = now + min(SECOND, self.timeout // 10)
+        self._take_back()
         latest = now - self.timeout
         for connection in self.connections:
             match connection.state:
@@ -638,4 +644,5 @@ class Loop:
             steps=books.steps.tolist(),
             errors=self.errors,
             cpu_seconds=self.cpu_end - self.cpu_begin,
+            in_c=fast_path.is_there(),
         )

@@ -6,8 +6,6 @@ is like another. The answered pattern is made once and not by the server's own m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, cycle, repeat
 from random import Random
 
 from iolab_client import payload
@@ -29,19 +27,12 @@ class Requests:
         length = UNIQUE + max(size.size for size in sizes)
         self.pattern = payload.make(length, seed=process)
         self.answers = payload.answer(self.pattern)
-        self.one_size = sizes[0].size if len(sizes) == 1 else None
-        self._sizes = sizes
-        self._process = process
+        # They come again when all are used.
+        self.sizes = [sizes[0].size]
+        if len(sizes) > 1:
+            shares = [size.share for size in sizes]
+            self.sizes = Random(process).choices([size.size for size in sizes], shares, k=_DRAWN)
 
-    def __iter__(self) -> Iterator[Request]:
-        """They go on for ever."""
-        places = chain.from_iterable(repeat(range(UNIQUE)))
-        return zip(places, self._drawn(), strict=False)
-
-    def _drawn(self) -> Iterator[int]:
-        if self.one_size is not None:
-            return repeat(self.one_size)
-        chosen = Random(self._process).choices(
-            [size.size for size in self._sizes], [size.share for size in self._sizes], k=_DRAWN
-        )
-        return cycle(chosen)
+    def request(self, number: int) -> Request:
+        """One of them, counted from 0; they go on for ever."""
+        return number % UNIQUE, self.sizes[number % len(self.sizes)]

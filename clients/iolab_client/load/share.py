@@ -43,6 +43,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     errors: Errors
     cpu_seconds: float
+    # Whether the fast path was there.
+    in_c: bool
 
 
 def part(whole: int, process: int, processes: int) -> int:

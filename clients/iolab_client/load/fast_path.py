@@ -1,0 +1,167 @@
+"""The common case of a load, in C (fast_path.c): how it is loaded and called, and the half of its data that Python has.
+
+A connection is lent to it as long as it has one request in flight, or none. What it cannot do, it leaves to the loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iolab.compiled import NotCompiled, compiled
+from iolab_client.load.connection import Connection, State
+from iolab_client.load.requests import UNIQUE, Requests
+from iolab_client.load.shared import ANSWERS, Shared
+
+SOURCE = Path(__file__).with_suffix(".c")
+READ_BYTES = 1 << 16
+# Notes that there is room for, before they are to be counted.
+ROOM = 4096
+# Of requests and turns: no end.
+UNLIMITED = 1 << 62
+# Whose connection it is: the loop's, or lent, with or without a request in flight.
+NOT_LENT, FREE, IN_FLIGHT = range(3)
+# What is left to the loop: nothing, an event, bytes that are not what is due, an error number, a request half sent.
+NOTHING, EVENT, BYTES, ERROR, UNSENT = range(5)
+# The numbers of a flight: lent, start, begin, end, due, sent_at, answered_at, turn.
+_FLIGHT = 8
+
+
+class Data(ctypes.Structure):
+    """`struct load`, as far as Python knows it."""
+
+    _fields_ = [
+        ("pattern", ctypes.c_void_p),
+        ("answers", ctypes.c_void_p),
+        ("unique", ctypes.c_int64),
+        ("sizes", ctypes.c_void_p),
+        ("sizes_count", ctypes.c_int64),
+        ("number", ctypes.c_int64),
+        ("left", ctypes.c_int64),
+        ("flights", ctypes.c_void_p),
+        ("flights_count", ctypes.c_int64),
+        ("sent", ctypes.c_void_p),
+        ("done", ctypes.c_void_p),
+        ("due", ctypes.c_void_p),
+        ("done_sizes", ctypes.c_void_p),
+        ("noted", ctypes.c_int64),
+        ("turns", ctypes.c_void_p),
+        ("late", ctypes.c_void_p),
+        ("turns_noted", ctypes.c_int64),
+        ("room", ctypes.c_int64),
+        ("total", ctypes.c_int64),
+        ("shown_total", ctypes.c_void_p),
+        ("period", ctypes.c_double),
+        ("first_due", ctypes.c_int64),
+        ("dealt", ctypes.c_int64),
+        ("last_turn", ctypes.c_int64),
+        ("processes", ctypes.c_int64),
+        ("process", ctypes.c_int64),
+        ("talkers", ctypes.c_void_p),
+        ("talkers_count", ctypes.c_int64),
+        ("left_kind", ctypes.c_int64),
+        ("left_descriptor", ctypes.c_int64),
+        ("left_mask", ctypes.c_int64),
+        ("left_count", ctypes.c_int64),
+        ("ready", ctypes.c_int64),
+        ("next", ctypes.c_int64),
+        ("buffer", ctypes.c_char * READ_BYTES),
+    ]
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The fast path. Raises NotCompiled."""
+    found = compiled(SOURCE, "fast_path.so", "-shared", "-fPIC")
+    try:
+        loaded = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise NotCompiled(f"no fast_path.so: {error}") from None
+    loaded.load_size.restype = loaded.load_shared_size.restype = ctypes.c_int64
+    loaded.load_event.argtypes = (ctypes.c_void_p,)
+    loaded.load_run.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+    if loaded.load_shared_size() != ctypes.sizeof(Data):
+        raise NotCompiled(f"{found} and {__file__} are not of the same version")
+    return loaded
+
+
+def is_there() -> bool:
+    """Whether it is there, or can be compiled."""
+    try:
+        library()
+    except NotCompiled:
+        return False
+    return True
+
+
+class FastPath:
+    """The data that C and Python share; and `run`, if it is compiled."""
+
+    def __init__(self, requests: Requests, shared: Shared) -> None:
+        size = library().load_size() if is_there() else ctypes.sizeof(Data)
+        self._memory = ctypes.create_string_buffer(size)
+        self.data: Any = Data.from_buffer(self._memory)
+        # The addresses do not keep them alive.
+        self._kept = (requests, shared)
+        self._flights = np.zeros((0, _FLIGHT), np.int64)
+        self._talkers = np.zeros(0, np.int64)
+        sizes = np.array(requests.sizes, np.int64)
+        self._sizes = sizes
+        data = self.data
+        data.pattern, data.answers = _address(requests.pattern), _address(requests.answers)
+        data.unique, data.sizes, data.sizes_count = UNIQUE, sizes.ctypes.data, len(sizes)
+        data.left, data.last_turn = UNLIMITED, UNLIMITED
+        data.room = ROOM
+        data.shown_total = shared.counters.ctypes.data + 8 * ANSWERS
+
+    def begin(self, talkers: list[Connection]) -> None:
+        """Lend it connections, whose requests it is to see to from now on."""
+        descriptors = [one.descriptor if one.state is State.OPEN else -1 for one in talkers]
+        self._flights = np.zeros((max(descriptors, default=0) + 1, _FLIGHT), np.int64)
+        self._talkers = np.array(descriptors, np.int64)
+        self.data.flights, self.data.flights_count = self._flights.ctypes.data, len(self._flights)
+        self.data.talkers, self.data.talkers_count = self._talkers.ctypes.data, len(talkers)
+
+    def lend(self, one: Connection) -> None:
+        """Lend it a connection, if that is one for it."""
+        if one.state is State.OPEN and one.in_flight <= 1 and not one.unsent and one.descriptor < len(self._flights):
+            lent = IN_FLIGHT if one.in_flight else FREE
+            times = one.due, one.sent_at, one.answered_at
+            self._flights[one.descriptor] = lent, one.start, one.begin, one.end, *times, one.turn
+
+    def take_back(self, one: Connection) -> None:
+        """Have a connection as it is now, and its own again."""
+        if one.state is not State.OPEN or one.descriptor >= len(self._flights):
+            return
+        lent, start, begin, end, *times, turn = self._flights[one.descriptor].tolist()
+        if lent != NOT_LENT:
+            one.in_flight = int(lent == IN_FLIGHT)
+            one.start, one.begin, one.end, one.turn = start, begin, end, turn
+            one.due, one.sent_at, one.answered_at = times
+            self._flights[one.descriptor, 0] = NOT_LENT
+
+    def run(self, poller: int, until: int) -> int:
+        """Run the load until a moment, or until its notes are to be counted, or until something is left to the loop.
+
+        Returns what that is, of which `data` has the rest.
+        """
+        kind: int = library().load_run(ctypes.addressof(self._memory), poller, until)
+        return kind
+
+    def left_over(self) -> Iterator[tuple[int, int]]:
+        """The events, descriptor and mask, that epoll has told of and nobody has seen to: it does not tell again."""
+        while library().load_event(ctypes.addressof(self._memory)) == EVENT:
+            yield self.data.left_descriptor, self.data.left_mask
+
+    def came(self) -> bytes:
+        """The bytes that are not what is due."""
+        return bytes(memoryview(self._memory)[Data.buffer.offset :][: self.data.left_count])
+
+
+def _address(data: bytes) -> int | None:
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value

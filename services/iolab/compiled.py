@@ -1,0 +1,57 @@
+"""What is written in C: the image has it compiled, elsewhere the machine's C compiler does that once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+# Where the image has what it has compiled.
+INSTALLED = Path("/opt/iolab/compiled")
+CHECKOUT = Path(__file__).parents[2]
+# As services/Dockerfile has it.
+COMPILER = ("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
+
+
+class NotCompiled(Exception):
+    """There is no such thing on this machine. The message is the one line that tells why, and what to do about it."""
+
+
+def compiled(source: Path, name: str, *options: str) -> Path:
+    """The file `name`, compiled from `source`: the image's, or one that is made now if it is not there.
+
+    It is kept in the checkout, or else in the user's cache. Raises NotCompiled.
+    """
+    if (INSTALLED / name).exists():
+        return INSTALLED / name
+    if not source.exists():
+        raise NotCompiled(f"no {name}: its source is not installed; use a checkout")
+    # What was compiled from another source is in another folder; top and ps show the file's name.
+    made = _folder() / "compiled" / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / name
+    if made.exists():
+        return made
+    if shutil.which(COMPILER[0]) is None:
+        raise NotCompiled(f"no {name}: no C compiler; install gcc and libc6-dev")
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name first: of two that compile at once, neither runs half a program.
+        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+            part = Path(folder, made.name)
+            command = [*COMPILER, *options, "-o", str(part), str(source)]
+            compiler = subprocess.run(command, capture_output=True, text=True, check=False)
+            if compiler.returncode != 0:
+                first = next(iter(compiler.stderr.splitlines()), f"exit {compiler.returncode}")
+                raise NotCompiled(f"no {name}: {COMPILER[0]} fails: {first}")
+            part.rename(made)
+    except OSError as error:
+        raise NotCompiled(f"no {name}: {error.filename or made.parent}: {error.strerror}") from None
+    return made
+
+
+def _folder() -> Path:
+    if (CHECKOUT / "pyproject.toml").exists():
+        return CHECKOUT / ".tools"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iolab"
