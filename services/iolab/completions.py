@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 from iolab import io_uring
 from iolab.connection import BUGS, LoopPeer
@@ -14,7 +15,10 @@ from iolab.server import Server
 # What an operation is for: the last bits of its number, before which stands the descriptor.
 RECEIVE, SEND, WAIT = 0, 1, 2
 KIND_BITS = 2
-KINDS = (1 << KIND_BITS) - 1
+
+# Lets a connection go on with what an operation came to: its result and flags. False: nothing is in flight any more,
+# it is over and to be closed. Raises OSError only for what no peer can cause.
+Advance = Callable[[int, int], bool]
 
 
 class CompletionConnection(LoopPeer):
@@ -71,21 +75,10 @@ class CompletionConnection(LoopPeer):
         server.opened(self)
         self._receive_more()
 
-    def advance(self, kind: int, result: int, flags: int) -> bool:
-        """Go on with what an operation came to. False: nothing is in flight any more, it is over and to be closed.
-
-        Raises OSError only for what no peer can cause.
-        """
-        if self._cancelled:
-            self._give_up(kind, flags)
-        elif kind == SEND:
-            self._has_sent(result)
-        elif kind == RECEIVE:
-            self._has_received(result, flags)
-        elif self._unanswered is not None:
-            data, self._unanswered = self._unanswered, None
-            self._answer(data)
-        return self._receiving or self._sending is not None or self._unanswered is not None
+    def operations(self) -> dict[int, Advance]:
+        """What goes on when one of its operations is done: found by the operation, at the cost of one call."""
+        kinds = {RECEIVE: self._received, SEND: self._has_sent, WAIT: self._has_waited}
+        return {self._operation | kind: advance for kind, advance in kinds.items()}
 
     def cancel(self) -> None:
         """End it: the kernel gives up what is in flight, and `advance` is False with the last of it."""
@@ -103,36 +96,54 @@ class CompletionConnection(LoopPeer):
     def _owes(self) -> bool:
         return self._sending is not None or self._unanswered is not None
 
-    def _has_received(self, result: int, flags: int) -> None:
-        if result > 0:
-            data = self._ring.take(flags, result)
+    def _in_flight(self) -> bool:
+        return self._receiving or self._sending is not None or self._unanswered is not None
+
+    def _received(self, result: int, flags: int) -> bool:
+        if (
+            0 < result <= self._high_water
+            and self._sending is None
+            and not (self._waits or self._finishing or self._cancelled)
+        ):
+            # Nearly always; all in one place, because each call costs a hundredth of the answer.
             self.received_bytes += result
-            if self._sending is None and result <= self._high_water and not self._waits and not self._finishing:
-                # Nearly always; all in one place, because each call costs a hundredth of the answer.
-                self._sending = answer = self._respond(data)
-                self.answers += 1
-                self._point(self._send, answer)
-                self._submit(self._send)
-                self._submit(self._receive)
-                return
-            self._receiving = False
-            if self._finishing:
-                self._receive_more()
-            elif self._waits:
-                # Nothing is received meanwhile: one answer at a time keeps their order.
-                self._unanswered = data
-                self._submit(self._wait)
-            else:
-                self._answer(data)
-            return
+            self._sending = answer = self._respond(self._ring.take(flags, result))
+            self.answers += 1
+            self._point(self._send, answer)
+            self._submit(self._send)
+            self._submit(self._receive)
+            return True
         self._receiving = False
-        if result == 0:
+        if self._cancelled:
+            if flags & io_uring.HAS_BUFFER:
+                self._ring.take(flags, 0)
+        elif result > 0:
+            self.received_bytes += result
+            self._go_on_with(self._ring.take(flags, result))
+        elif result == 0:
             self._peer_finished = True
         elif result == -errno.ENOBUFS:
             # More peers had sent than there are buffers; with the next wait the kernel has them back.
             self._receive_more()
         else:
             self._fail(-result)
+        return self._in_flight()
+
+    def _go_on_with(self, data: bytes) -> None:
+        if self._finishing:
+            self._receive_more()
+        elif self._waits:
+            # Nothing is received meanwhile: one answer at a time keeps their order.
+            self._unanswered = data
+            self._submit(self._wait)
+        else:
+            self._answer(data)
+
+    def _has_waited(self, result: int, flags: int) -> bool:
+        data, self._unanswered = self._unanswered, None
+        if data is not None and not self._cancelled:
+            self._answer(data)
+        return self._in_flight()
 
     def _answer(self, data: bytes) -> None:
         answer = self._respond(data)
@@ -146,14 +157,16 @@ class CompletionConnection(LoopPeer):
             self._owed += answer
         self._receive_below_high_water()
 
-    def _has_sent(self, result: int) -> None:
+    def _has_sent(self, result: int, flags: int) -> bool:
         assert self._sending is not None
-        if result < 0:
+        if result > 0:
+            self.sent_bytes += result
+            self._sent += result
+        if self._cancelled or result < 0:
             self._sending = None
-            self._fail(-result)
-            return
-        self.sent_bytes += result
-        self._sent += result
+            if not self._cancelled:
+                self._fail(-result)
+            return self._in_flight()
         if self._sent < len(self._sending):
             self._send_more()
         else:
@@ -162,8 +175,11 @@ class CompletionConnection(LoopPeer):
             if self._owed is not None:
                 self._sending, self._owed = bytes(self._owed), None
                 self._send_more()
-        if not (self._receiving or self._peer_finished or self._unanswered):
+        if self._receiving:
+            return True
+        if not (self._peer_finished or self._unanswered):
             self._receive_below_high_water()
+        return self._in_flight()
 
     def _send_more(self) -> None:
         assert self._sending is not None
@@ -184,13 +200,3 @@ class CompletionConnection(LoopPeer):
         if number in BUGS:
             raise self.error
         self.cancel()
-
-    def _give_up(self, kind: int, flags: int) -> None:
-        if kind == RECEIVE:
-            self._receiving = False
-            if flags & io_uring.HAS_BUFFER:
-                self._ring.take(flags, 0)
-        elif kind == SEND:
-            self._sending = None
-        else:
-            self._unanswered = None

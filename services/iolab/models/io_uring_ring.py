@@ -17,11 +17,12 @@ import time
 from contextlib import closing
 
 from iolab import io_uring
-from iolab.completions import KIND_BITS, KINDS, CompletionConnection
+from iolab.completions import KIND_BITS, Advance, CompletionConnection
 from iolab.io_uring import HAS_MORE, Ring
 from iolab.server import DRAIN_TICK, Server
 
 Connections = dict[int, CompletionConnection]
+Operations = dict[int, Advance]
 
 # Operations of no connection: no descriptor is as large.
 ACCEPT, STOP = 1 << 62, 1 << 63
@@ -30,15 +31,17 @@ ACCEPT, STOP = 1 << 62, 1 << 63
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     connections: Connections = {}
+    operations: Operations = {}
     with closing(Ring(server.settings.buffers, server.settings.buffer_size)) as ring:
         ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
         ring.submit(io_uring.poll(server.stop.fileno(), STOP))
         while not server.stop.requested:
             for operation, result, flags in ring.wait(server.timeout()):
-                if connection := connections.get(operation >> KIND_BITS):
-                    advance(connections, connection, operation & KINDS, result, flags)
+                if advance := operations.get(operation):
+                    if not advance(result, flags):
+                        close(connections, operations, operation)
                 elif operation == ACCEPT:
-                    accept(ring, connections, server, result, flags)
+                    accept(ring, connections, operations, server, result, flags)
             if server.resumed():
                 ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
             if server.sweep_is_due():
@@ -46,15 +49,17 @@ def serve(server: Server) -> None:
                 for connection in connections.values():
                     if connection.is_idle(now):
                         connection.cancel()
-        drain(ring, connections, server)
+        drain(ring, connections, operations, server)
 
 
-def accept(ring: Ring, connections: Connections, server: Server, result: int, flags: int) -> None:
+def accept(
+    ring: Ring, connections: Connections, operations: Operations, server: Server, result: int, flags: int
+) -> None:
     """Begin with whom the kernel has accepted, and have it accept on, as far as the capacity goes."""
     if result >= 0:
         sock = socket.socket(fileno=result)
         if server.admitted(sock):
-            connections[result] = CompletionConnection(server, sock, ring)
+            begin(ring, connections, operations, server, sock)
         else:
             sock.close()
         # The kernel goes by the limit of the time when the accept was submitted: see to one that was lowered since.
@@ -67,14 +72,22 @@ def accept(ring: Ring, connections: Connections, server: Server, result: int, fl
         ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
 
 
-def advance(connections: Connections, connection: CompletionConnection, kind: int, result: int, flags: int) -> None:
-    """Let a connection go on with what the kernel has done for it."""
-    if not connection.advance(kind, result, flags):
-        del connections[connection.sock.fileno()]
-        connection.close()
+def begin(ring: Ring, connections: Connections, operations: Operations, server: Server, sock: socket.socket) -> None:
+    """Serve a client."""
+    connection = CompletionConnection(server, sock, ring)
+    connections[sock.fileno()] = connection
+    operations |= connection.operations()
 
 
-def drain(ring: Ring, connections: Connections, server: Server) -> None:
+def close(connections: Connections, operations: Operations, operation: int) -> None:
+    """Forget a connection that is over, by one of its operations."""
+    connection = connections.pop(operation >> KIND_BITS)
+    for each in connection.operations():
+        del operations[each]
+    connection.close()
+
+
+def drain(ring: Ring, connections: Connections, operations: Operations, server: Server) -> None:
     """Take over who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     ring.submit(io_uring.cancel(ACCEPT))
     completions = ring.wait(0)
@@ -82,16 +95,17 @@ def drain(ring: Ring, connections: Connections, server: Server) -> None:
     server.listener.setblocking(False)
     while True:
         for operation, result, flags in completions:
-            if connection := connections.get(operation >> KIND_BITS):
-                advance(connections, connection, operation & KINDS, result, flags)
+            if advance := operations.get(operation):
+                if not advance(result, flags):
+                    close(connections, operations, operation)
             elif operation == ACCEPT:
-                accept(ring, connections, server, result, flags)
+                accept(ring, connections, operations, server, result, flags)
         now = time.monotonic()
         for connection in connections.values():
             if not connection.drain(now):
                 connection.cancel()
         while (sock := server.accept()) is not None:
-            connections[sock.fileno()] = CompletionConnection(server, sock, ring)
+            begin(ring, connections, operations, server, sock)
         if server.close_listener() and not connections:
             return
         completions = ring.wait(DRAIN_TICK)
