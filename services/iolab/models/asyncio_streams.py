@@ -77,8 +77,10 @@ async def converse(server: Server, stream: Stream, buffer: memoryview) -> None:
     reader = asyncio.StreamReader(limit=max(1, chunk_bytes // 2))
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await loop.connect_accepted_socket(lambda: Receiver(stream, reader, protocol, buffer), stream.sock)
-    transport.set_write_buffer_limits(high=max(0, settings.high_water - 2 * chunk_bytes))
-    stream.held, stream.cut = transport.get_write_buffer_size, transport.abort
+    most_held = max(0, settings.high_water - 2 * chunk_bytes)
+    transport.set_write_buffer_limits(high=most_held)
+    held = stream.held = transport.get_write_buffer_size
+    stream.cut = transport.abort
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
         while data := await reader.read(chunk_bytes):
@@ -90,8 +92,10 @@ async def converse(server: Server, stream: Stream, buffer: memoryview) -> None:
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)
-            writer.write(answer)
-            await writer.drain()
+            transport.write(answer)
+            # A coroutine that would find nothing to wait for costs more than the look.
+            if held() > most_held:
+                await writer.drain()
         writer.close()
         await writer.wait_closed()
     except OSError as error:
@@ -111,7 +115,7 @@ class Receiver(asyncio.BufferedProtocol):
     ) -> None:
         self._stream = stream
         self._buffer = buffer
-        self._feed = reader.feed_data
+        self._feed: Callable[[memoryview], None] = reader.feed_data
         self.connection_made = protocol.connection_made  # type: ignore[method-assign]
         self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
@@ -126,7 +130,8 @@ class Receiver(asyncio.BufferedProtocol):
         """Hand on what was read, unless the client was said farewell."""
         self._stream.received_bytes += nbytes
         if not self._stream.finishing:
-            self._feed(bytes(self._buffer[:nbytes]))
+            # It copies.
+            self._feed(self._buffer[:nbytes])
 
 
 async def sweep(server: Server, streams: set[Stream]) -> None:
