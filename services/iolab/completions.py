@@ -13,7 +13,7 @@ from iolab.io_uring import Ring
 from iolab.server import Server
 
 # What an operation is for: the last bits of its number, before which stands the descriptor.
-RECEIVE, SEND, WAIT = 0, 1, 2
+RECEIVE, SEND, WAIT, SEND_NOW = range(4)
 KIND_BITS = 2
 
 # Lets a connection go on with what an operation came to: its result and flags. False: nothing is in flight any more,
@@ -24,6 +24,10 @@ Advance = Callable[[int, int], bool]
 class CompletionConnection(LoopPeer):
     """Has one receive and one send in flight at most, and submits the next with the completion of the last.
 
+    An answer that nothing is in front of is sent at once or not at all: only where the socket has no room, or not for
+    all of it, is there a completion, and the rest is then sent by one that waits for room. It is in the socket when the
+    submissions were handed over, and the kernel is done with the answer then.
+
     While more than `high_water` bytes are owed, and after the peer's FIN, nothing is received. The kernel sends from
     the answer itself: it has to stay until that is done, and the socket open until nothing is in flight any more.
     """
@@ -31,6 +35,7 @@ class CompletionConnection(LoopPeer):
     __slots__ = (
         "_cancelled",
         "_high_water",
+        "_last",
         "_operation",
         "_owed",
         "_peer_finished",
@@ -40,9 +45,11 @@ class CompletionConnection(LoopPeer):
         "_respond",
         "_ring",
         "_send",
+        "_send_now",
         "_sending",
         "_sent",
         "_submit",
+        "_take",
         "_unanswered",
         "_wait",
         "_wait_time",
@@ -53,6 +60,7 @@ class CompletionConnection(LoopPeer):
         super().__init__(server, sock)
         self._ring = ring
         self._submit = ring.submit
+        self._take = ring.take
         self._point = io_uring.point
         self._waits = server.session.wait_seconds > 0
         self._respond = server.session.respond
@@ -61,11 +69,14 @@ class CompletionConnection(LoopPeer):
         self._operation = descriptor << KIND_BITS
         self._receive = io_uring.receive(descriptor, self._operation | RECEIVE)
         self._send = io_uring.send(descriptor, self._operation | SEND)
+        self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
         self._wait_time = io_uring.timespec(server.session.wait_seconds)
         self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
         # In flight: a receive; an answer that is sent, the first bytes of it already; input whose answer waits.
         self._receiving = False
         self._sending: bytes | None = None
+        # The answer that was to be sent at once: it has to stay until that was handed over.
+        self._last = b""
         self._sent = 0
         self._unanswered: bytes | None = None
         # The answers behind the one that is sent.
@@ -77,7 +88,12 @@ class CompletionConnection(LoopPeer):
 
     def operations(self) -> dict[int, Advance]:
         """What goes on when one of its operations is done: found by the operation, at the cost of one call."""
-        kinds = {RECEIVE: self._received, SEND: self._has_sent, WAIT: self._has_waited}
+        kinds = {
+            RECEIVE: self._has_received,
+            SEND: self._has_sent,
+            WAIT: self._has_waited,
+            SEND_NOW: self._has_not_sent,
+        }
         return {self._operation | kind: advance for kind, advance in kinds.items()}
 
     def cancel(self) -> None:
@@ -99,7 +115,7 @@ class CompletionConnection(LoopPeer):
     def _in_flight(self) -> bool:
         return self._receiving or self._sending is not None or self._unanswered is not None
 
-    def _received(self, result: int, flags: int) -> bool:
+    def _has_received(self, result: int, flags: int) -> bool:
         if (
             0 < result <= self._high_water
             and self._sending is None
@@ -107,19 +123,20 @@ class CompletionConnection(LoopPeer):
         ):
             # Nearly always; all in one place, because each call costs a hundredth of the answer.
             self.received_bytes += result
-            self._sending = answer = self._respond(self._ring.take(flags, result))
+            self._last = answer = self._respond(self._take(flags, result))
             self.answers += 1
-            self._point(self._send, answer)
-            self._submit(self._send)
+            self.sent_bytes += len(answer)
+            self._point(self._send_now, answer)
+            self._submit(self._send_now)
             self._submit(self._receive)
             return True
         self._receiving = False
         if self._cancelled:
             if flags & io_uring.HAS_BUFFER:
-                self._ring.take(flags, 0)
+                self._take(flags, 0)
         elif result > 0:
             self.received_bytes += result
-            self._go_on_with(self._ring.take(flags, result))
+            self._go_on_with(self._take(flags, result))
         elif result == 0:
             self._peer_finished = True
         elif result == -errno.ENOBUFS:
@@ -156,6 +173,19 @@ class CompletionConnection(LoopPeer):
         else:
             self._owed += answer
         self._receive_below_high_water()
+
+    def _has_not_sent(self, result: int, flags: int) -> bool:
+        """The answer that was to be sent at once was not, or not all of it: `result` is how much was, or an error."""
+        sent = max(result, 0)
+        self.sent_bytes -= len(self._last) - sent
+        if self._cancelled:
+            pass
+        elif result >= 0 or result == -errno.EAGAIN:
+            self._sending, self._sent = self._last, sent
+            self._send_more()
+        else:
+            self._fail(-result)
+        return self._in_flight()
 
     def _has_sent(self, result: int, flags: int) -> bool:
         assert self._sending is not None

@@ -206,6 +206,15 @@ def send(descriptor: int, operation: int) -> bytearray:
     return bytearray(_submission(_SEND, descriptor, operation, own_flags=socket.MSG_NOSIGNAL))
 
 
+def send_now(descriptor: int, operation: int) -> bytearray:
+    """Send what `point` sets when this is handed over, and tell only if the socket had no room for all of it.
+
+    Its completion has -EAGAIN, or how much was sent; there is none where all was.
+    """
+    own_flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT | socket.MSG_WAITALL
+    return bytearray(_submission(_SEND, descriptor, operation, flags=_SKIP_SUCCESS, own_flags=own_flags))
+
+
 def point(submission: bytearray, data: bytes, begin: int = 0) -> None:
     """Have a send submission send `data`, which has to stay until its completion, from byte `begin` on."""
     _ADDRESS_AND_SIZE.pack_into(submission, _ADDRESS_AT, id(data) + _HEAD_BYTES + begin, len(data) - begin)
