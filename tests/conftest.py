@@ -197,6 +197,12 @@ def start(lab: Lab) -> Callable[..., RunningServer]:
 
 
 @pytest.fixture
+def start_alone(lab: Lab) -> Callable[..., RunningServer]:
+    """As `start`; in a container the network ends with it, so that what the kernel still holds is lost."""
+    return lab.start_alone
+
+
+@pytest.fixture
 def share(lab: Lab) -> Callable[..., RunningServer]:
     """Gives a server with these settings, which this test leaves as it was."""
     return lab.share

@@ -242,7 +242,7 @@ def split(subject: Subject) -> None:
     """The same bytes one at a time are answered the same, each without waiting for more."""
     data = payload.ALL_BYTES
     with subject.connect() as peer:
-        got = peers.drip(peer, data, deadline_seconds=subject.deadline(len(data)))
+        got = peers.drip(peer, data, deadline_seconds=subject.deadline())
     subject.compare(got, data, "byte by byte")
 
 

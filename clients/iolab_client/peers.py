@@ -111,17 +111,15 @@ def exchange_all(
 def drip(peer: socket.socket, data: bytes, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
     """Send one byte at a time, each after the answer to the one before, so that nothing can join them.
 
-    Then half-closes; returns all that came, to the end.
+    Then half-closes; returns all that came, to the end. `deadline_seconds` are for each answer: there are many.
     """
-    deadline = Deadline(deadline_seconds)
     answers = bytearray()
     for position in range(len(data)):
-        left = deadline.left(f"{len(answers)} of {len(data)} bytes were answered")
-        answer = ask(peer, data[position : position + 1], deadline_seconds=left)
+        answer = ask(peer, data[position : position + 1], deadline_seconds=deadline_seconds)
         if not answer:
             return bytes(answers)
         answers += answer
-    return bytes(answers) + exchange(peer, b"", deadline_seconds=deadline.left())
+    return bytes(answers) + exchange(peer, b"", deadline_seconds=deadline_seconds)
 
 
 def read_exactly(peer: socket.socket, size: int, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:

@@ -85,7 +85,7 @@ def test_a_container_whose_profile_denies_it_is_unhealthy_and_says_why(lab: Lab,
     file.write_text(json.dumps(profile))
     target = lab.target
     assert isinstance(target, ComposeTarget)
-    server = lab.adopt(target.start(lab.model, {}, variables={"IO_URING_RING_SECCOMP": str(file)}))
+    server = lab.adopt(target.start_alone(lab.model, {}, variables={"IO_URING_RING_SECCOMP": str(file)}))
     assert isinstance(server, InContainer)
 
     assert server.wait() == os.EX_UNAVAILABLE

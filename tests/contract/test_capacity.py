@@ -128,8 +128,10 @@ def test_a_stop_while_out_of_descriptors_serves_the_accept_queue_when_they_come_
 
 
 @pytest.mark.targets("compose")
-def test_out_of_threads_those_who_are_there_are_served_and_the_rest_when_threads_come_back(start: Start) -> None:
-    server = start()
+def test_out_of_threads_those_who_are_there_are_served_and_the_rest_when_threads_come_back(
+    start_alone: Start,
+) -> None:
+    server = start_alone()
     assert isinstance(server, InContainer)
     served = server.connect()
     assert peers.ask(served, b"here") == b"HERE"

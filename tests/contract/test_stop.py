@@ -22,6 +22,8 @@ from tests.support.waiting import eventually, for_a_while
 Start = Callable[..., RunningServer]
 
 MEBIBYTE = 1024 * 1024
+# `drain_seconds` of a server whose test is not about them: all the time that a slow machine takes.
+PATIENCE_SECONDS = 50
 
 
 def stop(server: RunningServer) -> None:
@@ -39,7 +41,7 @@ def stuck_reader(server: RunningServer, stream: bytes) -> tuple[socket.socket, i
 
 
 def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
-    server = start()
+    server = start(drain_seconds=PATIENCE_SECONDS)
     stop(server)
 
     assert server.wait() == 0
@@ -47,7 +49,7 @@ def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
 
 
 def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
-    server = start()
+    server = start(drain_seconds=PATIENCE_SECONDS)
     clients = server.connect_many(3)
     assert peers.ask(clients[0], b"one word") == b"ONE WORD"
     server.becomes("connections_open", 3)
@@ -60,7 +62,7 @@ def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
 
 
 def test_sigint_is_the_same_as_sigterm(start: Start) -> None:
-    server = start()
+    server = start(drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     assert peers.ask(client, b"here") == b"HERE"
     server.stop(signal.SIGINT)
@@ -69,8 +71,8 @@ def test_sigint_is_the_same_as_sigterm(start: Start) -> None:
     assert server.wait() == 0
 
 
-def test_clients_in_the_accept_queue_are_accepted_and_answered(start: Start) -> None:
-    server = start()
+def test_clients_in_the_accept_queue_are_accepted_and_answered(start_alone: Start) -> None:
+    server = start_alone(drain_seconds=PATIENCE_SECONDS)
     server.suspend()
     clients = server.connect_many(3)
     for client in clients:
@@ -83,9 +85,9 @@ def test_clients_in_the_accept_queue_are_accepted_and_answered(start: Start) -> 
     assert server.wait() == 0
 
 
-def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answered(start: Start) -> None:
+def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answered(start_alone: Start) -> None:
     """In a loop nobody is accepted before the answer is made, and then the stop is there already."""
-    server = start(work={"wait_ms": 400})
+    server = start_alone(work={"wait_ms": 400}, drain_seconds=PATIENCE_SECONDS)
     busy = server.connect()
     busy.sendall(b"slow")
     eventually(lambda: server.metric("received_bytes_total") > 0, "the server has begun with an answer")
@@ -99,9 +101,8 @@ def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answer
     assert server.wait() == 0
 
 
-def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
-    # All the time that it takes, a slow machine too: it is not about the deadline.
-    server = start(drain_quiet_seconds=2, drain_seconds=50)
+def test_a_transfer_in_flight_ends_whole(start_alone: Start) -> None:
+    server = start_alone(drain_quiet_seconds=10, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(24 * MEBIBYTE)
     begun, rest = stream[:MEBIBYTE], stream[MEBIBYTE:]
     client = server.connect()
@@ -112,8 +113,8 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
     assert server.wait() == 0
 
 
-def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
-    server = start(high_water=MEBIBYTE)
+def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start_alone: Start) -> None:
+    server = start_alone(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     # It has begun: what its first answer takes is no silence.
@@ -130,9 +131,9 @@ def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: St
     assert server.wait() == 0
 
 
-def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(start: Start) -> None:
+def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(start_alone: Start) -> None:
     """The server is done with this client before the stop: it has closed the connection, and the kernel still sends."""
-    server = start()
+    server = start_alone(drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(40_000)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     client.sendall(stream)
@@ -146,8 +147,8 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
     assert server.wait() == 0
 
 
-def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
-    server = start(high_water=64 * MEBIBYTE)
+def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start_alone: Start) -> None:
+    server = start_alone(high_water=64 * MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(16 * MEBIBYTE)
     client, sent = stuck_reader(server, stream)
     peers.half_close(client)
@@ -157,30 +158,30 @@ def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_i
     assert server.wait() == 0
 
 
-def test_a_client_that_sends_within_the_quiet_time_is_answered(start: Start) -> None:
-    server = start(drain_quiet_seconds=1)
+def test_a_client_that_sends_within_the_quiet_time_is_answered(start_alone: Start) -> None:
+    server = start_alone(drain_quiet_seconds=2, drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     stop(server)
 
-    for _ in for_a_while(1.5, step=0.25):
+    for _ in for_a_while(2.5, step=0.25):
         assert peers.ask(client, b"one more") == b"ONE MORE"
     assert peers.read_to_end(client) == b""
     assert server.wait() == 0
 
 
-def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start: Start) -> None:
-    server = start(drain_quiet_seconds=4)
+def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start_alone: Start) -> None:
+    server = start_alone(drain_quiet_seconds=20, drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     assert peers.ask(client, b"here") == b"HERE"
     stop(server)
 
     assert peers.exchange(client, b"last") == b"LAST"
     assert server.wait() == 0
-    assert server.event("stopped")["seconds"] < 4
+    assert server.event("stopped")["seconds"] < 20
 
 
-def test_what_comes_after_the_end_does_not_destroy_answers(start: Start) -> None:
-    server = start()
+def test_what_comes_after_the_end_does_not_destroy_answers(start_alone: Start) -> None:
+    server = start_alone(drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(40_000)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     client.sendall(stream)
@@ -199,7 +200,7 @@ def test_what_comes_after_the_end_does_not_destroy_answers(start: Start) -> None
 
 @pools
 def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(start: Start) -> None:
-    server = start(workers=1)
+    server = start(workers=1, drain_seconds=PATIENCE_SECONDS)
     served = server.connect()
     assert peers.ask(served, b"here") == b"HERE"
     unserved = server.connect_many(3)
@@ -235,7 +236,7 @@ def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
 
 
 def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Start) -> None:
-    server = start()
+    server = start(drain_seconds=PATIENCE_SECONDS)
     assert server.page("/healthz")[0] == 200
     client, _ = stuck_reader(server, payload.make(16 * MEBIBYTE))
     stop(server)
@@ -256,7 +257,7 @@ def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Sta
 
 @pytest.mark.targets("process")
 def test_the_port_can_be_bound_again_immediately(lab: Lab) -> None:
-    server = lab.start()
+    server = lab.start(drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     assert peers.ask(client, b"here") == b"HERE"
     stop(server)

@@ -33,7 +33,7 @@ def target(engine: None) -> Iterator[ComposeTarget]:
 
 
 def test_who_runs_beside_it_is_paused_meanwhile_and_nothing_is_left(target: ComposeTarget, tmp_path: Path) -> None:
-    beside = target.start(BESIDE, {})
+    beside = target.start_alone(BESIDE, {})
     assert beside.listening
     states: set[str] = set()
     over = threading.Event()

@@ -185,7 +185,7 @@ def cut(project: Project) -> Outcomes[Stopped]:
     """Containers with a short deadline, each with two clients that never read."""
 
     def cut(model: Model) -> Stopped:
-        server = project.start(model, {"drain_seconds": 2})
+        server = project.start_alone(model, {"drain_seconds": 2})
         try:
             for _ in range(2):
                 stuck_reader(server)

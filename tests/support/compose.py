@@ -61,16 +61,8 @@ class InContainer(RunningServer):
     @property
     def host(self) -> str:
         if not self._address:
-            self._address = eventually(self._look_for_address, "the container has an address")
+            self._address = eventually(lambda: _front_address(self.container), "the container has an address")
         return self._address
-
-    def _look_for_address(self) -> str:
-        self.container.reload()
-        networks = self.container.attrs["NetworkSettings"]["Networks"]
-        # The front, where clients are; some have another one, on which only their own parts are.
-        fronts = (network["IPAddress"] for name, network in networks.items() if name.endswith("_front"))
-        address = next(fronts, "")
-        return address if address and _is_reachable(address) else ""
 
     def output(self) -> str:
         return self.container.logs(stdout=True, stderr=False).decode()
@@ -119,25 +111,16 @@ class InContainer(RunningServer):
             self._stopper.join(DEADLINE_SECONDS)
 
 
-class OwnContainer(InContainer):
-    """A container that a test has to itself. A shell stays open in it: a `docker exec` for each look costs far more."""
+class Shell:
+    """A shell that stays open in a container: a `docker exec` for each look costs far more."""
 
-    _shell: subprocess.Popen[bytes] | None = None
+    def __init__(self, container: Container) -> None:
+        assert container.id
+        start = ["docker", "exec", "--interactive", container.id, "sh"]
+        self._shell = subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def await_first_line(self) -> None:
-        # Each look at a log by itself costs the engine some milliseconds, and a start takes many.
-        assert self.container.id
-        command = ["docker", "logs", "--follow", self.container.id]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as follower:
-            assert follower.stdout
-            follower.stdout.readline()
-            follower.kill()
-
-    def beside(self, *command: str) -> str:
-        if self._shell is None:
-            assert self.container.id
-            start = ["docker", "exec", "--interactive", self.container.id, "sh"]
-            self._shell = subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def run(self, *command: str) -> str:
+        """Run a command; returns what it printed on both streams. AssertionError if it does not exit with 0."""
         assert self._shell.stdin
         assert self._shell.stdout
         end = secrets.token_hex(8).encode()
@@ -157,6 +140,29 @@ class OwnContainer(InContainer):
             raise AssertionError(f"{shlex.join(command)} in the container: exit {code}: {output}")
         return output
 
+    def close(self) -> None:
+        """Leave it: the end of its input is its end."""
+        self._shell.communicate(timeout=DEADLINE_SECONDS)
+
+
+class OwnContainer(InContainer):
+    """A container that a test has to itself."""
+
+    _shell: Shell | None = None
+
+    def await_first_line(self) -> None:
+        # Each look at a log by itself costs the engine some milliseconds, and a start takes many.
+        assert self.container.id
+        command = ["docker", "logs", "--follow", self.container.id]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as follower:
+            assert follower.stdout
+            follower.stdout.readline()
+            follower.kill()
+
+    def beside(self, *command: str) -> str:
+        self._shell = self._shell or Shell(self.container)
+        return self._shell.run(*command)
+
     def limit_threads(self, count: int) -> None:
         # The shell would be counted.
         self._leave_shell()
@@ -168,9 +174,97 @@ class OwnContainer(InContainer):
 
     def _leave_shell(self) -> None:
         if self._shell:
-            # The end of its input is the end of the shell.
-            self._shell.communicate(timeout=DEADLINE_SECONDS)
+            self._shell.close()
             self._shell = None
+
+
+class House:
+    """A container of a service in which servers come and go: to start and end a container costs more than a test.
+
+    It has the service's image, user, networks, limits and whole hardening; only what it runs waits for ever.
+    """
+
+    def __init__(self, container: Container, configs: Path) -> None:
+        self.container = container
+        self.configs = configs
+        self.shell = Shell(container)
+        self.address = eventually(lambda: _front_address(container), "the container has an address")
+
+    def close(self) -> None:
+        """Remove it, and whatever is still in it."""
+        self.shell.close()
+        self.container.remove(force=True)
+
+
+class Housed(RunningServer):
+    """A server in a house, on ports that the kernel picks. Its network stays when it ends."""
+
+    def __init__(self, model: Model, settings: Settings, house: House, configs: Path) -> None:
+        super().__init__(model, settings)
+        self._house = house
+        # The one place in which a hardened container can keep something.
+        self._folder = f"/dev/shm/{configs.name}"
+        serve = ["iolab", "serve", model.slug, "--host", "0.0.0.0", "--port", "0", "--admin-port", "0"]
+        serve += ["--configs", f"/etc/iolab/{configs.name}"]
+        self._house.shell.run("sh", "-c", HOUSED, self._folder, *serve)
+
+    @property
+    def host(self) -> str:
+        return self._house.address
+
+    def output(self) -> str:
+        return self.beside("cat", f"{self._folder}/stdout")
+
+    def errors(self) -> str:
+        return self.beside("cat", f"{self._folder}/stderr")
+
+    def beside(self, *command: str) -> str:
+        return self._house.shell.run(*command)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.beside("kill", "-s", number.name.removeprefix("SIG"), str(self.pid))
+
+    def exit_code(self) -> int | None:
+        code = self.beside("sh", "-c", f"cat {self._folder}/code 2>/dev/null; true")
+        return int(code) if code else None
+
+    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
+        eventually(lambda: self.exit_code() is not None, "the server ends", seconds=seconds)
+        code = self.exit_code()
+        assert code is not None
+        return code
+
+    def remove(self) -> None:
+        self.beside("sh", "-c", EVICTED, self._folder)
+
+
+# Starts a server as Docker would: its own session, no signal ignored (a shell has its background ignore SIGINT).
+HOUSED = """
+mkdir "$0"
+(
+    setsid sh -c 'echo $$ >"$0/pid"; exec env --default-signal=INT,QUIT "$@"' "$0" "$@" \\
+        </dev/null >"$0/stdout" 2>"$0/stderr"
+    echo $? >"$0/code.part"
+    mv "$0/code.part" "$0/code"
+) >/dev/null 2>&1 &
+until [ -s "$0/pid" ]; do sleep 0.01; done
+"""
+# The whole group: a server may have children, and may be suspended.
+EVICTED = """
+kill -s KILL -- "-$(cat "$0/pid")" 2>/dev/null
+until [ -e "$0/code" ]; do sleep 0.01; done
+rm -r "$0"
+"""
+
+
+def _front_address(container: Container) -> str:
+    """Where this machine reaches a container; empty as long as it does not."""
+    container.reload()
+    networks = container.attrs["NetworkSettings"]["Networks"]
+    # The front, where clients are; some have another one, on which only their own parts are.
+    fronts = (network["IPAddress"] for name, network in networks.items() if name.endswith("_front"))
+    address = next(fronts, "")
+    return address if address and _is_reachable(address) else ""
 
 
 def _is_reachable(address: str) -> bool:
@@ -222,7 +316,7 @@ class Recipe:
 
 
 class ComposeTarget(Target):
-    """Starts containers of one Compose project, and removes it."""
+    """Starts servers in containers of one Compose project, and removes it."""
 
     name = "compose"
 
@@ -235,10 +329,34 @@ class ComposeTarget(Target):
         self._dotenv.touch()
         self._parts: set[str] = set()
         self._recipes: dict[str, Recipe] = {}
+        self._houses: dict[str, House] = {}
         Path(self._folder.name).chmod(0o755)
 
-    def start(self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None) -> OwnContainer:
-        """Start a container. `variables` are those of the compose file, such as PIDS_LIMIT."""
+    def start(self, model: Model, settings: Settings) -> Housed:
+        """Start a server in the house of its service, which is made if there is none."""
+        if model.service not in self._houses:
+            # One model comes after the other.
+            self._close_houses()
+            self._houses[model.service] = self._build_house(model)
+        house = self._houses[model.service]
+        return Housed(model, settings, house, self.configs({model.slug: settings}, house.configs))
+
+    def _build_house(self, model: Model) -> House:
+        self._start_parts(model)
+        configs = self.configs({})
+        variables = {"HEALTH_INTERVAL": "1h", "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS), "IOLAB_CONFIGS": str(configs)}
+        command = ["run", "--detach", "--no-deps", "--no-TTY", "--entrypoint", "sleep", model.service, "infinity"]
+        printed = self.compose(*command, variables=variables)
+        return House(self.client.containers.get(printed.split()[-1]), configs)
+
+    def _close_houses(self) -> None:
+        while self._houses:
+            self._houses.popitem()[1].close()
+
+    def start_alone(
+        self, model: Model, settings: Settings, *, variables: Mapping[str, str] | None = None
+    ) -> OwnContainer:
+        """Start a container of its own. `variables` are those of the compose file, such as PIDS_LIMIT."""
         self._start_parts(model)
         values = {"port": model.port, **settings}
         configs = self.configs({model.slug: values})
@@ -276,9 +394,9 @@ class ComposeTarget(Target):
             self.compose("up", "--detach", "--wait", "--no-build", *missing, variables=variables)
             self._parts |= set(missing)
 
-    def configs(self, models: Mapping[str, Settings]) -> Path:
+    def configs(self, models: Mapping[str, Settings], parent: Path | None = None) -> Path:
         """A config folder that a container may be given, with these models' settings in it."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        folder = Path(tempfile.mkdtemp(dir=parent or self._folder.name))
         folder.chmod(0o755)
         (folder / "models").mkdir()
         (folder / "defaults.yaml").write_text("{}\n")
@@ -314,6 +432,7 @@ class ComposeTarget(Target):
 
     def close(self) -> None:
         try:
+            self._close_houses()
             left = self.leftovers()
             for container in left["containers"]:
                 container.remove(force=True, v=True)

@@ -32,16 +32,26 @@ class Fleet:
         self._shared[key] = server
         return server
 
+    def start(self, model: Model, settings: dict[str, Any]) -> RunningServer:
+        """A server that is not shared."""
+        self._end_others(model)
+        return self.target.start(model, settings)
+
     def forget(self, server: RunningServer) -> None:
         """End a shared server that a test left in disorder."""
         self._shared = {key: other for key, other in self._shared.items() if other is not server}
         server.remove()
 
     def _make_room(self, model: Model) -> None:
+        self._end_others(model)
         most = ALIVE_POLLING if model.slug == "busy_poll" else ALIVE
+        while len(self._shared) >= most:
+            self._shared.pop(next(iter(self._shared))).remove()
+
+    def _end_others(self, model: Model) -> None:
+        """End those of other models, whose turn is over: a busy one would take the processor from the rest."""
         for key, server in list(self._shared.items()):
-            # Another model's turn is over: a busy one would take the processor from the rest.
-            if server.model is not model or len(self._shared) >= most:
+            if server.model is not model:
                 del self._shared[key]
                 server.remove()
 
@@ -72,9 +82,13 @@ class Lab:
 
     def start(self, **settings: Any) -> RunningServer:
         """A server for this test only, listening."""
-        server = self._fleet.target.start(self.model, self._with_room(settings))
-        self._own.append(server)
-        self.used.append(server)
+        server = self.adopt(self._fleet.start(self.model, self._with_room(settings)))
+        assert server.listening
+        return server
+
+    def start_alone(self, **settings: Any) -> RunningServer:
+        """The same with a network, a container where that is the target, that ends when the server does."""
+        server = self.adopt(self.target.start_alone(self.model, self._with_room(settings)))
         assert server.listening
         return server
 

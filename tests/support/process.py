@@ -96,6 +96,9 @@ class ProcessTarget(Target):
             settings = {"broker_url": self._broker(), **settings}
         return Process(model, settings, Path(tempfile.mkdtemp(dir=self._folder.name)), prefix, port)
 
+    def start_alone(self, model: Model, settings: Settings) -> Process:
+        return self.start(model, settings)
+
     def _broker(self) -> str:
         """The URL of a broker with a worker, which all servers here that need one share."""
         if not self._broker_url:

@@ -287,5 +287,9 @@ class Target(ABC):
         """Start a server; `RunningServer.listening` waits until it is there."""
 
     @abstractmethod
+    def start_alone(self, model: Model, settings: Settings) -> RunningServer:
+        """Start one with which everything around it ends too, as when a container does."""
+
+    @abstractmethod
     def close(self) -> None:
         """Leave nothing behind."""
