@@ -276,6 +276,22 @@ def test_no_payload_comes_twice_and_all_bytes_come(asked: dict[str, Any]) -> Non
     assert set(b"".join(counting.payloads)) == set(payload.ALL_BYTES)
 
 
+def test_a_process_that_is_done_waits_for_no_other() -> None:
+    """Its report is its last word, whether or not the others have given theirs."""
+    first = threading.Lock()
+
+    def closes_one_late(fake: Fake, sock: socket.socket) -> None:
+        late = first.acquire(blocking=False)
+        fakes.honest(fake, sock)
+        if late:
+            fake.stopped.wait(1)
+
+    with serving(closes_one_late) as fake:
+        one = load(fake.address, processes=2)
+    assert seen(one) == {}
+    assert one.answered_connections == 2
+
+
 def test_payloads_are_unique_for_millions_of_requests() -> None:
     requests = Requests((Size(size=8),), process=0)
     assert UNIQUE > 4_000_000

@@ -175,8 +175,9 @@ class Conductor:
         next_tell = 0.0
         with selectors.DefaultSelector() as selector:
             for worker in self.workers:
-                selector.register(worker.fileno(), selectors.EVENT_READ, worker)
-            while not all(worker.word.startswith(word) for worker in self.workers):
+                if not worker.word.startswith(word):
+                    selector.register(worker.fileno(), selectors.EVENT_READ, worker)
+            while selector.get_map():
                 now = time.monotonic()
                 if until is not None and now * SECOND >= until:
                     return
@@ -185,7 +186,11 @@ class Conductor:
                     self._tell(phase)
                 wait = next_tell - now if until is None else min(next_tell - now, until / SECOND - now)
                 for key, _ in selector.select(max(0.0, wait)):
-                    key.data.hear()
+                    worker = key.data
+                    worker.hear()
+                    # After its report it ends, while others may still wait for the server to close.
+                    if worker.word.startswith(word):
+                        selector.unregister(worker.fileno())
 
     # What is seen meanwhile
 
