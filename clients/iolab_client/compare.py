@@ -7,8 +7,6 @@ each round, and what is said of a subject is the median over rounds (`summary`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -17,13 +15,11 @@ import click
 import msgspec
 
 from iolab.registry import YARDSTICK, Model
-from iolab_client.commands.check import FAIL, Verdicts
+from iolab_client.commands.check import FAIL, Verdicts, checkers
 from iolab_client.measurement import Measurement, Plan, Run, Size
 from iolab_client.places import Failed, Place, Started
 from iolab_client.verdicts import judge_one
 
-# A check mostly waits, so several are made at once; more would make a crowded machine miss deadlines.
-CHECKS_AT_ONCE = 6
 LIMITS = ("max_connections", "backlog", "descriptors", "threads", "receive_buffer_bytes", "send_buffer_bytes")
 
 
@@ -118,7 +114,7 @@ class Comparison:
         # Those that take longest to start are begun with.
         models = sorted((model for model in self.subjects if model is not YARDSTICK), key=lambda model: not model.parts)
         kept = True
-        with _checkers() as pool:
+        with checkers() as pool:
             for model, found in zip(models, pool.map(self._check, models), strict=True):
                 if isinstance(found, Failed):
                     self._leave_out(model, str(found))
@@ -213,16 +209,6 @@ class Comparison:
         gone = sum(1 for one in self.run.measurements if one.subject in self.run.left_out)
         total = gone + len(self.subjects) * self.asked.loads * self.asked.rounds
         self._tell(News(text=text, done=done, total=total, measurement=measurement))
-
-
-@contextmanager
-def _checkers() -> Iterator[ThreadPoolExecutor]:
-    """Threads for the checks. Whoever interrupts waits for those that have begun only."""
-    pool = ThreadPoolExecutor(CHECKS_AT_ONCE)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def rounded(rate: float) -> float:

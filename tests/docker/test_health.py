@@ -11,12 +11,17 @@ from iolab.registry import MODELS, Model
 from iolab_client import peers
 from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
+from tests.support.models import only
 from tests.support.waiting import eventually, pause
 
 # As compose has it: so many checks have to fail one after the other, each of which gives up after 2 s.
 RETRIES = 3
 HEALTH_SECONDS = 180
 LOOK_SECONDS = 0.2
+# The pools, and one that is none: their check is the same as everybody's, and each costs a process every few seconds.
+WATCHED = [model for model in MODELS.values() if model.pool or model.slug == "epoll_loop"]
+
+watched_ones = only(*(model.slug for model in WATCHED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +63,11 @@ def checks(service: Service) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def watched(engine: None) -> Iterator[Project]:
-    """Every model, checked often, and up for these tests only."""
-    settings = {slug: {"workers": WORKERS} for slug, model in MODELS.items() if "workers" in model.own_keys}
+    """Servers that are checked often, up for these tests only."""
+    settings = {model.slug: {"workers": WORKERS} for model in WATCHED if model.pool}
     project = Project(settings, HEALTH_INTERVAL="3s")
     try:
-        project.up()
+        project.up(*(model.service for model in WATCHED))
         yield project
     finally:
         project.close()
@@ -70,7 +75,7 @@ def watched(engine: None) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def crowded(watched: Project) -> Outcomes[Crowded]:
-    """Every model with its clients, at the same time; they have left when a test looks."""
+    """Each with its clients, at the same time; they have left when a test looks."""
 
     def crowd(model: Model) -> Crowded:
         service = watched.service(model)
@@ -83,9 +88,10 @@ def crowded(watched: Project) -> Outcomes[Crowded]:
         finally:
             service.close_clients()
 
-    return at_once(crowd)
+    return at_once(crowd, WATCHED)
 
 
+@watched_ones
 def test_a_full_pool_is_unhealthy_and_another_model_with_as_many_clients_is_not(
     crowded: Outcomes[Crowded], model: Model
 ) -> None:
@@ -99,5 +105,6 @@ def test_a_full_pool_is_unhealthy_and_another_model_with_as_many_clients_is_not(
         assert seen.health == "healthy"
 
 
+@watched_ones
 def test_it_is_healthy_when_the_clients_have_left(crowded: Outcomes[Crowded], watched: Project, model: Model) -> None:
     becomes_healthy(watched.service(model))

@@ -118,16 +118,25 @@ def one_more(changed: Project, followed: Outcomes[Running]) -> Outcomes[Running]
     return at_once(lambda model: look_at(changed, model))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """`make up` with bad files: what it said and left running, and what came of one container started all the same."""
+
+    printed: str
+    container_ids: dict[str, str | None]
+    ended: Ended
+
+
 @pytest.fixture(scope="module")
-def bad(changed: Project, one_more: Outcomes[Running]) -> tuple[str, Outcomes[Running], Outcomes[Ended]]:
-    """Every file made bad: what `make up` says and leaves running, and what comes of starting all the same."""
+def bad(changed: Project, one_more: Outcomes[Running]) -> Refused:
+    """What came of every file made bad."""
     for model in MODELS.values():
         changed.write(model, backlog="many")
     made = changed.follow_configs()
     assert made.returncode == 2, made.stderr
-    still = at_once(lambda model: look_at(changed, model))
-    changed.up("--force-recreate")
-    return made.stderr, still, at_once(lambda model: ends(changed, model))
+    container_ids = {slug: changed.container(model).id for slug, model in MODELS.items()}
+    changed.up("--force-recreate", FIRST.service)
+    return Refused(printed=made.stderr, container_ids=container_ids, ended=ends(changed, FIRST))
 
 
 def test_a_port_that_compose_does_not_publish_stops_the_container_with_the_line_that_says_what_to_do(
@@ -171,23 +180,17 @@ def test_make_up_makes_those_anew_whose_file_changed_and_no_other(
 
 
 def test_a_bad_file_stops_make_up_with_one_line_before_it_touches_what_runs(
-    bad: tuple[str, Outcomes[Running], Outcomes[Ended]], one_more: Outcomes[Running], changed: Project, model: Model
+    bad: Refused, one_more: Outcomes[Running], changed: Project
 ) -> None:
-    printed, still, _ = bad
-
-    (line,) = printed.splitlines()
+    (line,) = bad.printed.splitlines()
     assert f"{changed.folder}/models/{FIRST.slug}.yaml: backlog: got many, expected integer" in line
-    assert still.of(model).container_id == one_more.of(model).container_id
+    assert bad.container_ids == {slug: one_more.of(model).container_id for slug, model in MODELS.items()}
 
 
-def test_a_bad_file_stops_its_container_with_one_line(
-    bad: tuple[str, Outcomes[Running], Outcomes[Ended]], model: Model
-) -> None:
-    ended = bad[2].of(model)
-
-    assert (ended.exit_code, ended.stdout) == (2, "")
-    (line,) = ended.stderr.splitlines()
-    assert f"/etc/iolab/models/{model.slug}.yaml: backlog: got many, expected integer" in line
+def test_a_bad_file_stops_its_container_with_one_line(bad: Refused) -> None:
+    assert (bad.ended.exit_code, bad.ended.stdout) == (2, "")
+    (line,) = bad.ended.stderr.splitlines()
+    assert f"/etc/iolab/models/{FIRST.slug}.yaml: backlog: got many, expected integer" in line
 
 
 def test_make_up_finds_two_models_on_one_port(engine: None) -> None:

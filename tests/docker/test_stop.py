@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from iolab.registry import Model
+from iolab.registry import MODELS, Model
 from iolab_client import payload, peers
 from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.clients import flood_until_owed
 from tests.support.compose import InContainer
-from tests.support.models import pools
+from tests.support.models import only, pools
 from tests.support.waiting import eventually, pause
 
 MEBIBYTE = 1024 * 1024
@@ -180,6 +180,10 @@ def test_a_second_signal_cuts_who_is_left_and_the_exit_is_1(stops: Stops, model:
     assert (stopped.events[-1]["reason"], stopped.events[-1]["connections"]) == ("second signal", 1)
 
 
+# A thread for each client, a loop, a supervisor with its processes. That each model cuts, the contract's suite shows.
+CUT = [MODELS[slug] for slug in ("blocking_pool", "epoll_loop", "prefork_epoll")]
+
+
 @pytest.fixture(scope="module")
 def cut(project: Project) -> Outcomes[Stopped]:
     """Containers with a short deadline, each with two clients that never read."""
@@ -195,9 +199,10 @@ def cut(project: Project) -> Outcomes[Stopped]:
             server.close_clients()
             server.remove()
 
-    return at_once(cut)
+    return at_once(cut, CUT)
 
 
+@only(*(model.slug for model in CUT))
 def test_a_stuck_reader_is_cut_at_the_deadline_and_the_exit_is_1(cut: Outcomes[Stopped], model: Model) -> None:
     """1 is the server's own word; the engine's, after the grace period, would be 137."""
     stopped = cut.of(model)
