@@ -15,6 +15,9 @@
 #include <time.h>
 
 enum { EVENTS = 256, EVENTS_BETWEEN_TURNS = 16, TURNS_BETWEEN_EVENTS = 64, READ_BYTES = 1 << 16, SECOND = 1000000000 };
+/* The buckets of buckets.py. */
+enum { HALF_BITS = 10 };
+static const int64_t HIGHEST_NS = 3600 * (int64_t)SECOND;
 /* Whose connection it is: loop.py's, or ours with or without a request in flight. */
 enum { NOT_LENT, FREE, IN_FLIGHT };
 /* What is left to loop.py: nothing, an event, bytes that are not what is due, an error number, a request half sent. */
@@ -28,6 +31,14 @@ struct flight {
     int64_t turn;
 };
 
+/* What books.py counts, of what came and was due from `begin` on and before `end`. */
+struct counts {
+    int64_t begin, end, only_new;
+    int64_t answers, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;
+    int64_t step_ns, *steps;
+    int64_t *latency, *from_send, *lag;
+};
+
 struct load {
     const char *pattern, *answers;
     int64_t unique;
@@ -37,10 +48,7 @@ struct load {
     int64_t number, left;
     struct flight *flights;
     int64_t flights_count;
-    /* A note for each answer, and for each request of the timetable; to be counted when `room` of them are there. */
-    int64_t *sent, *done, *due, *done_sizes, noted;
-    int64_t *turns, *late, turns_noted;
-    int64_t room;
+    struct counts counts;
     /* All answers until now, for whoever watches. */
     int64_t total, *shown_total;
     /* The timetable of an open loop: the period of all processes together is 0 in a closed one. */
@@ -74,6 +82,31 @@ static int leave(struct load *load, int kind, int descriptor, uint32_t mask, int
     return kind;
 }
 
+int64_t load_bucket(int64_t ns) {
+    ns = ns < 0 ? 0 : ns > HIGHEST_NS ? HIGHEST_NS : ns;
+    int octave = 64 - __builtin_clzll(ns | 1) - (HALF_BITS + 1);
+    if (octave < 0) octave = 0;
+    return ((int64_t)octave << HALF_BITS) + (ns >> octave);
+}
+
+/* Here and now, not some thousands at a time: a loop that counts for a millisecond is late by one. */
+static void count(struct counts *counts, const struct flight *flight, int64_t done, int planned) {
+    int64_t begin = counts->begin, end = counts->end, sent = flight->sent_at, size = flight->end - flight->start;
+    if (sent >= begin && sent < end) counts->sent_bytes += size;
+    int64_t in_flight = (done < end ? done : end) - (sent > begin ? sent : begin);
+    if (in_flight > 0) counts->flight_ns += in_flight;
+    if (done < begin || done >= end || (counts->only_new && flight->due < begin)) return;
+    counts->answers++;
+    counts->received_bytes += size;
+    counts->last_done = done;
+    counts->steps[(done - begin) / counts->step_ns]++;
+    counts->latency_ns += done - flight->due;
+    counts->latency[load_bucket(done - flight->due)]++;
+    if (!planned) return;
+    counts->from_send_ns += done - sent;
+    counts->from_send[load_bucket(done - sent)]++;
+}
+
 static int64_t due_at(const struct load *load, int64_t turn) {
     return load->first_due + (int64_t)((double)(turn * load->processes + load->process) * load->period);
 }
@@ -95,11 +128,8 @@ static int send_next(struct load *load, int descriptor, struct flight *flight, i
 }
 
 static int answered(struct load *load, int descriptor, struct flight *flight) {
-    int64_t now = now_ns(), note = load->noted++;
-    load->sent[note] = flight->sent_at;
-    load->done[note] = now;
-    load->due[note] = flight->due;
-    load->done_sizes[note] = flight->end - flight->start;
+    int64_t now = now_ns();
+    count(&load->counts, flight, now, load->period != 0);
     load->total++;
     flight->answered_at = now;
     if (!load->period) return send_next(load, descriptor, flight, now, now);
@@ -134,11 +164,10 @@ static int look_at(struct load *load, int descriptor, uint32_t mask) {
 
 /* Give the requests that are due to their connections. One that is busy has its own when it is answered. */
 static int deal(struct load *load) {
-    for (int turn = 0; turn < TURNS_BETWEEN_EVENTS && load->turns_noted < load->room; turn++) {
+    for (int turn = 0; turn < TURNS_BETWEEN_EVENTS; turn++) {
         int64_t due = due_at(load, load->dealt), now = now_ns();
         if (now < due || load->dealt >= load->last_turn) break;
-        load->turns[load->turns_noted] = due;
-        load->late[load->turns_noted++] = now - due;
+        if (due >= load->counts.begin && due < load->counts.end) load->counts.lag[load_bucket(now - due)]++;
         int64_t descriptor = load->talkers[load->dealt++ % load->talkers_count];
         if (descriptor < 0 || descriptor >= load->flights_count) continue;
         struct flight *flight = &load->flights[descriptor];
@@ -177,18 +206,17 @@ int load_event(struct load *load) {
     return leave(load, EVENT, event->data.fd, event->events, 0);
 }
 
-/* Run the load until a moment, or until the notes are full, or until there is something that loop.py must see to.
- * Returns what that is: `left_kind`, NOTHING in the first two cases. */
+/* Run the load until a moment, or until there is something that loop.py must see to. Returns what that is: `left_kind`,
+ * NOTHING in the first case. */
 int load_run(struct load *load, int poller, int64_t until) {
     for (;;) {
         while (load->next < load->ready) {
-            if (load->noted >= load->room) return NOTHING;
             struct epoll_event *event = &load->events[load->next++];
             if (look_at(load, event->data.fd, event->events)) return load->left_kind;
         }
         *load->shown_total = load->total;
         if (load->period && deal(load)) return load->left_kind;
-        if (load->noted >= load->room || load->turns_noted >= load->room || now_ns() >= until) return NOTHING;
+        if (now_ns() >= until) return NOTHING;
         load->next = load->ready = 0;
         wait_for(load, poller, until);
         if (load->ready < 0) load->ready = 0;

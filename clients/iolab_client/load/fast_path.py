@@ -20,8 +20,6 @@ from iolab_client.load.shared import ANSWERS, Shared
 
 SOURCE = Path(__file__).with_suffix(".c")
 READ_BYTES = 1 << 16
-# Notes that there is room for, before they are to be counted.
-ROOM = 4096
 # Of requests and turns: no end.
 UNLIMITED = 1 << 62
 # Whose connection it is: the loop's, or lent, with or without a request in flight.
@@ -30,6 +28,29 @@ NOT_LENT, FREE, IN_FLIGHT = range(3)
 NOTHING, EVENT, BYTES, ERROR, UNSENT = range(5)
 # The numbers of a flight: lent, start, begin, end, due, sent_at, answered_at, turn.
 _FLIGHT = 8
+_SENT_AT = 5
+
+
+class Counts(ctypes.Structure):
+    """`struct counts`: what `Books` counts. The last four are addresses of arrays."""
+
+    _fields_ = [
+        ("begin", ctypes.c_int64),
+        ("end", ctypes.c_int64),
+        ("only_new", ctypes.c_int64),
+        ("answers", ctypes.c_int64),
+        ("sent_bytes", ctypes.c_int64),
+        ("received_bytes", ctypes.c_int64),
+        ("flight_ns", ctypes.c_int64),
+        ("latency_ns", ctypes.c_int64),
+        ("from_send_ns", ctypes.c_int64),
+        ("last_done", ctypes.c_int64),
+        ("step_ns", ctypes.c_int64),
+        ("steps", ctypes.c_void_p),
+        ("latency", ctypes.c_void_p),
+        ("from_send", ctypes.c_void_p),
+        ("lag", ctypes.c_void_p),
+    ]
 
 
 class Data(ctypes.Structure):
@@ -45,15 +66,7 @@ class Data(ctypes.Structure):
         ("left", ctypes.c_int64),
         ("flights", ctypes.c_void_p),
         ("flights_count", ctypes.c_int64),
-        ("sent", ctypes.c_void_p),
-        ("done", ctypes.c_void_p),
-        ("due", ctypes.c_void_p),
-        ("done_sizes", ctypes.c_void_p),
-        ("noted", ctypes.c_int64),
-        ("turns", ctypes.c_void_p),
-        ("late", ctypes.c_void_p),
-        ("turns_noted", ctypes.c_int64),
-        ("room", ctypes.c_int64),
+        ("counts", Counts),
         ("total", ctypes.c_int64),
         ("shown_total", ctypes.c_void_p),
         ("period", ctypes.c_double),
@@ -84,6 +97,7 @@ def library() -> ctypes.CDLL:
         raise NotCompiled(f"no fast_path.so: {error}") from None
     loaded.load_size.restype = loaded.load_shared_size.restype = ctypes.c_int64
     loaded.load_event.argtypes = (ctypes.c_void_p,)
+    loaded.load_bucket.argtypes, loaded.load_bucket.restype = (ctypes.c_int64,), ctypes.c_int64
     loaded.load_run.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
     if loaded.load_shared_size() != ctypes.sizeof(Data):
         raise NotCompiled(f"{found} and {__file__} are not of the same version")
@@ -116,7 +130,6 @@ class FastPath:
         data.pattern, data.answers = _address(requests.pattern), _address(requests.answers)
         data.unique, data.sizes, data.sizes_count = UNIQUE, sizes.ctypes.data, len(sizes)
         data.left, data.last_turn = UNLIMITED, UNLIMITED
-        data.room = ROOM
         data.shown_total = shared.counters.ctypes.data + 8 * ANSWERS
 
     def begin(self, talkers: list[Connection]) -> None:
@@ -145,8 +158,14 @@ class FastPath:
             one.due, one.sent_at, one.answered_at = times
             self._flights[one.descriptor, 0] = NOT_LENT
 
+    def waits_since(self, moment: int) -> bool:
+        """Whether all connections are lent, and none of them waits for an answer since before that moment."""
+        flights = self._flights[self._talkers]
+        lent, sent_at = flights[:, 0], flights[:, _SENT_AT]
+        return bool((lent != NOT_LENT).all() and not ((lent == IN_FLIGHT) & (sent_at < moment)).any())
+
     def run(self, poller: int, until: int) -> int:
-        """Run the load until a moment, or until its notes are to be counted, or until something is left to the loop.
+        """Run the load until a moment, or until something is left to the loop.
 
         Returns what that is, of which `data` has the rest.
         """

@@ -28,10 +28,8 @@ from iolab_client.measurement import Errors
 
 SECOND = 1_000_000_000
 # How often it is seen to what has no event of its own.
-CHECK_SECONDS = 0.01
-CHECK_NS = SECOND // 100
-# How often the notes are counted at least, for whoever watches.
-COUNT_NS = SECOND // 5
+CHECK_SECONDS = 0.05
+CHECK_NS = SECOND // 20
 # Connections that are being made at the same time: below any backlog.
 CONNECTING_AT_ONCE = 64
 # After a connection could not be made, with churn.
@@ -83,7 +81,7 @@ class Loop:
         self.connecting = 0
         self.open = 0
         self.closing = 0
-        self.connect_from = self.retry_at = self.next_check = self.next_count = self.next_scan = 0
+        self.connect_from = self.retry_at = self.next_check = self.next_scan = 0
         self.loading = self.parting = self.over = False
 
     # Connections
@@ -254,6 +252,7 @@ class Loop:
             self._fill(connection, clock())
 
     def _answered(self, connection: Connection, now: int) -> None:
+        self.data.total += 1
         self.books.note(connection.due, connection.sent_at, now, connection.end - connection.start)
         connection.answered_at = now
         connection.in_flight -= 1
@@ -390,7 +389,7 @@ class Loop:
         begin = start + int(plan.warmup_seconds * SECOND)
         self.books = Books(
             self.shared,
-            self.data,
+            self.data.counts,
             begin,
             begin + int(plan.duration_seconds * SECOND),
             planned=plan.rate is not None,
@@ -429,7 +428,7 @@ class Loop:
             if kind := path.run(poller, self.next_check):
                 self._see_to(kind)
             now = clock()
-            if now >= self.next_check or self.books.full:
+            if now >= self.next_check:
                 self._check(now)
                 self._lend()
         self._take_back()
@@ -505,17 +504,17 @@ class Loop:
 
     def _check(self, now: int) -> None:
         """What has no event of its own: notes to count, stages that end, answers that do not come."""
-        self.next_check = now + CHECK_NS
+        self.books.count()
         if self.stage == "warm-up" and now >= self.books.begin:
             self._begin_measuring(now)
-        if now >= self.next_count or self.books.full:
-            self.next_count = now + COUNT_NS
-            self.books.count()
         if self.stage == "measuring" and (now >= self.books.end or self._has_all()):
             self._end_measuring(now)
         self._time_out(now)
         if self.parting and not self.open and (not self.closing or now > self.parting_at + FAREWELL_NS):
             self.over = True
+        # A stage ends when it is due, and not some time later.
+        edge = self.books.begin if self.stage == "warm-up" else self.books.end
+        self.next_check = min(now + CHECK_NS, edge) if edge > now else now + CHECK_NS
 
     def _begin_measuring(self, now: int) -> None:
         self.stage = "measuring"
@@ -524,8 +523,7 @@ class Loop:
         if requests is None:
             return
         if not self.plan.rate:
-            # What was sent until now is of the warm-up, and so are its answers.
-            self.books.begin = now
+            self.books.start(now)
             self.data.left = requests
             return
         first = self.data.dealt
@@ -540,7 +538,7 @@ class Loop:
         requests = self.share.requests
         if requests is not None:
             self.books.count()
-            if self.books.answers >= requests or self._has_asked_all():
+            if self.books.counts.answers >= requests or self._has_asked_all():
                 return True
         return self.closing + self.connecting + len(self.to_connect) == 0 and all(
             connection.state is State.OVER for connection in self.talkers
@@ -562,8 +560,9 @@ class Loop:
         self._take_back()
         requests = self.share.requests
         if now < self.books.end:
-            complete = requests is not None and (self.books.answers >= requests or self._has_asked_all())
-            self.books.end = max(self.books.begin, self.books.last_done + 1 if complete else now)
+            counts = self.books.counts
+            complete = requests is not None and (counts.answers >= requests or self._has_asked_all())
+            self.books.end = max(self.books.begin, counts.last_done + 1 if complete else now)
         if self.plan.rate:
             self.books.still_due(list(self._still_due()))
         self.data.left = self.data.last_turn = 0
@@ -586,8 +585,11 @@ class Loop:
         if now < self.next_scan:
             return
         self.next_scan = now + min(SECOND, self.timeout // 10)
-        self._take_back()
         latest = now - self.timeout
+        # To have thousands back and give them away again takes longer than a request may be late.
+        if self.lent and not self.connecting + self.closing and self.fast_path.waits_since(latest):
+            return
+        self._take_back()
         for connection in self.connections:
             match connection.state:
                 case State.OPEN if connection.in_flight and connection.sent_at < latest:
@@ -624,6 +626,7 @@ class Loop:
 
     def _report(self) -> Report:
         now, books = clock(), self.books
+        counts = books.counts
         for connection in self.talkers:
             if connection.state is State.OPEN:
                 for begin, end, _, sent in connection.flights():
@@ -632,14 +635,14 @@ class Loop:
         return Report(
             begun=books.begin,
             ended=books.end,
-            answers=books.answers,
-            sent_bytes=books.sent_bytes,
-            received_bytes=books.received_bytes,
+            answers=counts.answers,
+            sent_bytes=counts.sent_bytes,
+            received_bytes=counts.received_bytes,
             open_connections=self.open_at_end,
             answered_connections=self.answered,
-            flight_ns=books.flight_ns,
-            latency_ns=books.latency_ns,
-            from_send_ns=books.from_send_ns,
+            flight_ns=counts.flight_ns,
+            latency_ns=counts.latency_ns,
+            from_send_ns=counts.from_send_ns,
             step_ns=books.step_ns,
             steps=books.steps.tolist(),
             errors=self.errors,
