@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 import psutil
 
@@ -100,24 +100,45 @@ def affinity(cpus: Collection[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-class Processes:
-    """Servers as children of this process, each on the server's processors, with a port that the kernel picks."""
+class _Here:
+    """A place whose client is this process, on the client's processors."""
 
-    name = PROCESSES
+    name: str
 
-    def __init__(self, server_cpus: Sequence[int], client_cpus: Sequence[int]) -> None:
-        self._server_cpus = tuple(server_cpus)
+    def __init__(self, client_cpus: Sequence[int]) -> None:
         self._client_cpus = tuple(client_cpus)
         self._undo = contextlib.ExitStack()
-        self._children: set[int] = set()
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Self:
         # What we do meanwhile, to show the progress, is not to cost the server anything.
         self._undo.enter_context(affinity(self._client_cpus))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+
+    def check(self, started: Started) -> Verdicts:
+        """As Place has it."""
+        return check(started.target, DEADLINE_SECONDS)
+
+    def load(self, started: Started, plan: Plan) -> Measurement:
+        """As Place has it."""
+        return load.run(started.target, plan)
+
+    def environment(self) -> Environment:
+        """As Place has it."""
+        return environment.machine(self.name)
+
+
+class Processes(_Here):
+    """Servers as children of this process, each on the server's processors, with a port that the kernel picks."""
+
+    name = PROCESSES
+
+    def __init__(self, server_cpus: Sequence[int], client_cpus: Sequence[int]) -> None:
+        super().__init__(client_cpus)
+        self._server_cpus = tuple(server_cpus)
+        self._children: set[int] = set()
 
     @contextlib.contextmanager
     def start(self, model: Model) -> Iterator[Started]:
@@ -150,18 +171,6 @@ class Processes:
                 _end(process)
                 self._children.discard(process.pid)
 
-    def check(self, started: Started) -> Verdicts:
-        """As Place has it."""
-        return check(started.target, DEADLINE_SECONDS)
-
-    def load(self, started: Started, plan: Plan) -> Measurement:
-        """As Place has it."""
-        return load.run(started.target, plan)
-
-    def environment(self) -> Environment:
-        """As Place has it."""
-        return environment.machine(self.name)
-
     def _others(self, pid: int) -> list[str]:
         """Who else runs, and whether the server runs where it was told to: its own YAML may have `cpus`."""
         others = [
@@ -175,23 +184,15 @@ class Processes:
         return others
 
 
-class AsFound:
-    """Servers that somebody else has started; they go on afterwards, and are not fresh."""
+class AsFound(_Here):
+    """Servers that somebody else has started; they go on afterwards, are not fresh, and run while one is measured."""
 
     name = AS_FOUND
 
-    def __init__(self, client_cpus: Sequence[int]) -> None:
-        self._client_cpus = tuple(client_cpus)
-        self._undo = contextlib.ExitStack()
-        self._answering: list[str] = []
-
-    def __enter__(self) -> AsFound:
-        self._undo.enter_context(affinity(self._client_cpus))
+    def __enter__(self) -> Self:
+        super().__enter__()
         self._answering = [target.name for target in resolve([*NAMED.values()]) if _answers(target)]
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._undo.close()
 
     @contextlib.contextmanager
     def start(self, model: Model) -> Iterator[Started]:
@@ -201,18 +202,6 @@ class AsFound:
             raise Failed(f"{model.slug}: nothing answers at {target.shown_address}")
         others = [f"{name} ran beside it" for name in self._answering if name != model.slug]
         yield Started(model=model, target=target, others=("the server is not fresh: it was found running", *others))
-
-    def check(self, started: Started) -> Verdicts:
-        """As Place has it."""
-        return check(started.target, DEADLINE_SECONDS)
-
-    def load(self, started: Started, plan: Plan) -> Measurement:
-        """As Place has it, while the others run."""
-        return load.run(started.target, plan)
-
-    def environment(self) -> Environment:
-        """As Place has it."""
-        return environment.machine(self.name)
 
 
 def _answers(target: Target) -> bool:
