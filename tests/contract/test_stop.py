@@ -85,9 +85,9 @@ def test_clients_in_the_accept_queue_are_accepted_and_answered(start_alone: Star
     assert server.wait() == 0
 
 
-def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answered(start_alone: Start) -> None:
+def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answered(start: Start) -> None:
     """In a loop nobody is accepted before the answer is made, and then the stop is there already."""
-    server = start_alone(work={"wait_ms": 400}, drain_seconds=PATIENCE_SECONDS)
+    server = start(work={"wait_ms": 400}, drain_seconds=PATIENCE_SECONDS)
     busy = server.connect()
     busy.sendall(b"slow")
     eventually(lambda: server.metric("received_bytes_total") > 0, "the server has begun with an answer")
@@ -101,8 +101,8 @@ def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answer
     assert server.wait() == 0
 
 
-def test_a_transfer_in_flight_ends_whole(start_alone: Start) -> None:
-    server = start_alone(drain_quiet_seconds=10, drain_seconds=PATIENCE_SECONDS)
+def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
+    server = start(drain_quiet_seconds=10, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(24 * MEBIBYTE)
     begun, rest = stream[:MEBIBYTE], stream[MEBIBYTE:]
     client = server.connect()
@@ -113,8 +113,8 @@ def test_a_transfer_in_flight_ends_whole(start_alone: Start) -> None:
     assert server.wait() == 0
 
 
-def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start_alone: Start) -> None:
-    server = start_alone(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
+def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
+    server = start(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     # It has begun: what its first answer takes is no silence.
@@ -147,8 +147,8 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
     assert server.wait() == 0
 
 
-def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start_alone: Start) -> None:
-    server = start_alone(high_water=64 * MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
+def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
+    server = start(high_water=64 * MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(16 * MEBIBYTE)
     client, sent = stuck_reader(server, stream)
     peers.half_close(client)
@@ -158,8 +158,8 @@ def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_i
     assert server.wait() == 0
 
 
-def test_a_client_that_sends_within_the_quiet_time_is_answered(start_alone: Start) -> None:
-    server = start_alone(drain_quiet_seconds=2, drain_seconds=PATIENCE_SECONDS)
+def test_a_client_that_sends_within_the_quiet_time_is_answered(start: Start) -> None:
+    server = start(drain_quiet_seconds=2, drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     stop(server)
 
@@ -169,8 +169,8 @@ def test_a_client_that_sends_within_the_quiet_time_is_answered(start_alone: Star
     assert server.wait() == 0
 
 
-def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start_alone: Start) -> None:
-    server = start_alone(drain_quiet_seconds=20, drain_seconds=PATIENCE_SECONDS)
+def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start: Start) -> None:
+    server = start(drain_quiet_seconds=20, drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     assert peers.ask(client, b"here") == b"HERE"
     stop(server)

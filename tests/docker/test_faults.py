@@ -10,6 +10,7 @@ from docker.errors import APIError
 from iolab.registry import MODELS
 from iolab_client import peers
 from tests.docker.project import Project, Service
+from tests.support.models import only
 from tests.support.waiting import eventually, for_a_while
 
 UNHURT_SECONDS = 0.3
@@ -101,6 +102,8 @@ def test_after_a_network_disconnect_and_reconnect_it_serves(project: Project, se
     assert other.beside("bash", "-c", name, service.model.service, str(service.listening["port"])) == "A\n"
 
 
+# One alone, and one with parts of its own: whoever dies, the question is what the others notice.
+@only("epoll_loop", "task_queue")
 def test_the_death_of_one_leaves_the_others(project: Project, service: Service) -> None:
     others = [project.service(model) for model in MODELS.values() if model is not service.model]
     clients = [other.connect() for other in others]
