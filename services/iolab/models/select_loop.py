@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Collection
 
 from iolab.connection import READ, WRITE, Connection
 from iolab.server import DRAIN_TICK, Server
@@ -29,27 +30,28 @@ class Watched:
         (self.readers.add if interest & READ else self.readers.discard)(descriptor)
         (self.writers.add if interest & WRITE else self.writers.discard)(descriptor)
 
-    def ready(self, timeout: float | None) -> set[int]:
-        """Wait until some are ready, or for `timeout` seconds."""
+    def ready(self, timeout: float | None) -> Collection[int]:
+        """Wait until some are ready, or for `timeout` seconds; each of them once."""
         readable, writable, _ = select.select(self.readers, self.writers, (), timeout)
-        return {*readable, *writable}
+        return {*readable, *writable} if writable else readable
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     watched = Watched()
+    connections = watched.connections
     listener, stop = server.listener.fileno(), server.stop.fileno()
     server.listener.setblocking(False)
     watched.watch(listener, READ)
     watched.watch(stop, READ)
     while not server.stop.requested:
         for descriptor in watched.ready(server.timeout()):
-            if descriptor == listener:
+            if connection := connections.get(descriptor):
+                advance(watched, connection)
+            elif descriptor == listener:
                 accept(watched, server)
                 if server.paused_until:
                     watched.watch(listener, 0)
-            elif descriptor != stop:
-                advance(watched, watched.connections[descriptor])
         if server.resumed():
             watched.watch(listener, READ)
         if server.sweep_is_due():
