@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from iolab import io_uring
 from iolab.connection import BUGS, LoopPeer
-from iolab.io_uring import Ring
+from iolab.io_uring import ADDRESS_AT, HEAD_BYTES, Ring, set_address_and_size
 from iolab.server import Server
 
 # What an operation is for: the last bits of its number, before which stands the descriptor.
@@ -39,13 +39,12 @@ class CompletionConnection(LoopPeer):
         "_operation",
         "_owed",
         "_peer_finished",
-        "_point",
         "_receive",
         "_receiving",
         "_respond",
         "_ring",
         "_send",
-        "_send_now",
+        "_send_and_receive",
         "_sending",
         "_sent",
         "_submit",
@@ -61,7 +60,6 @@ class CompletionConnection(LoopPeer):
         self._ring = ring
         self._submit = ring.submit
         self._take = ring.take
-        self._point = io_uring.point
         self._waits = server.session.wait_seconds > 0
         self._respond = server.session.respond
         self._high_water = server.settings.high_water
@@ -69,7 +67,7 @@ class CompletionConnection(LoopPeer):
         self._operation = descriptor << KIND_BITS
         self._receive = io_uring.receive(descriptor, self._operation | RECEIVE)
         self._send = io_uring.send(descriptor, self._operation | SEND)
-        self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
+        self._send_and_receive = io_uring.send_now(descriptor, self._operation | SEND_NOW) + self._receive
         self._wait_time = io_uring.timespec(server.session.wait_seconds)
         self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
         # In flight: a receive; an answer that is sent, the first bytes of it already; input whose answer waits.
@@ -126,9 +124,8 @@ class CompletionConnection(LoopPeer):
             self._last = answer = self._respond(self._take(flags, result))
             self.answers += 1
             self.sent_bytes += len(answer)
-            self._point(self._send_now, answer)
-            self._submit(self._send_now)
-            self._submit(self._receive)
+            set_address_and_size(self._send_and_receive, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+            self._submit(self._send_and_receive)
             return True
         self._receiving = False
         if self._cancelled:

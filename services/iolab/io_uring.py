@@ -40,13 +40,14 @@ _POLLIN = 1
 _SUBMISSION = struct.Struct("=BBHiQQIIQHHiQQ")
 _COMPLETION = struct.Struct("=QiI")
 _BUFFER = struct.Struct("=QIHxx")
-_ADDRESS_AND_SIZE = struct.Struct("=QI")
-# In struct io_uring_sqe, and in the first entry of a ring of buffers.
-_ADDRESS_AT = 16
+# In the first entry of a ring of buffers.
 _BUFFERS_TAIL_AT = 14
 
+# What `point` does, for who can't afford a call: in struct io_uring_sqe address and size stand one behind the other.
+set_address_and_size = struct.Struct("=QI").pack_into
+ADDRESS_AT = 16
 # CPython keeps what a bytes object holds behind its head, up to a zero at its end.
-_HEAD_BYTES = bytes.__basicsize__ - 1
+HEAD_BYTES = bytes.__basicsize__ - 1
 
 # ctypes gives up the interpreter's lock during the call.
 _syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
@@ -84,8 +85,8 @@ class Ring:
         # Submission n is always in place n.
         rings[array:][: 4 * submissions] = struct.pack(f"={submissions}I", *range(submissions))
         self._queue: list[Submission] = []
-        # Hand a submission over with the next `wait`. What it points to has to stay until then, what the kernel sends
-        # until its completion.
+        # Hand a submission, or two in one piece, over with the next `wait`. What it points to has to stay until then,
+        # what the kernel sends until its completion.
         self.submit: Callable[[Submission], None] = self._queue.append
         self._timeout = bytearray(16)
         self._wait_argument = struct.pack("=QIIQ", 0, 0, 0, _address_of(self._timeout))
@@ -132,9 +133,10 @@ class Ring:
 
         Returns what is done: the operation, its result (-errno for an error) and flags.
         """
-        while len(self._queue) > self.ENTRIES:
-            self._put(self._queue[: self.ENTRIES])
-            del self._queue[: self.ENTRIES]
+        # A piece may be two submissions.
+        while len(self._queue) > self.ENTRIES // 2:
+            self._put(self._queue[: self.ENTRIES // 2])
+            del self._queue[: self.ENTRIES // 2]
             self._enter(0, 0, 0)
         if self._queue:
             self._put(self._queue)
@@ -157,7 +159,7 @@ class Ring:
         self._submissions[begin : begin + len(data)] = data[:room]
         if len(data) > room:
             self._submissions[: len(data) - room] = data[room:]
-        self._tail[0] = (tail + len(batch)) & 0xFFFFFFFF
+        self._tail[0] = (tail + len(data) // size) & 0xFFFFFFFF
 
     def _enter(self, flags: int, argument: int, size: int) -> None:
         """Give the kernel all that it has not taken yet; with _GETEVENTS, wait for a completion."""
@@ -217,7 +219,7 @@ def send_now(descriptor: int, operation: int) -> bytearray:
 
 def point(submission: bytearray, data: bytes, begin: int = 0) -> None:
     """Have a send submission send `data`, which has to stay until its completion, from byte `begin` on."""
-    _ADDRESS_AND_SIZE.pack_into(submission, _ADDRESS_AT, id(data) + _HEAD_BYTES + begin, len(data) - begin)
+    set_address_and_size(submission, ADDRESS_AT, id(data) + HEAD_BYTES + begin, len(data) - begin)
 
 
 def timespec(seconds: float) -> bytes:
@@ -250,7 +252,7 @@ def _submission(
 
 
 def _address(data: bytes) -> int:
-    return id(data) + _HEAD_BYTES
+    return id(data) + HEAD_BYTES
 
 
 def _address_of(memory: bytearray | mmap.mmap | memoryview) -> int:
