@@ -13,16 +13,32 @@ from iolab.io_uring import ADDRESS_AT, HEAD_BYTES, Ring, set_address_and_size
 from iolab.server import Server
 
 # What an operation is for: the last bits of its number, before which stands the descriptor.
-RECEIVE, SEND, WAIT, SEND_NOW = range(4)
-KIND_BITS = 2
+RECEIVE, RECEIVE_MANY, SEND, WAIT, SEND_NOW = range(5)
+KIND_BITS = 3
+# What small messages are received into; below it is not worth it.
+LEAST_SMALL_BYTES = 64
 
 # Lets a connection go on with what an operation came to: its result and flags. False: nothing is in flight any more,
 # it is over and to be closed. Raises OSError only for what no peer can cause.
 Advance = Callable[[int, int], bool]
 
 
+def ring_for(server: Server) -> Ring:
+    """A ring for such connections, with small buffers if they are worth it. Raises OSError where the system refuses.
+
+    All small ones together are no more than one read, nor than `high_water`: a peer whose answers are not taken has at
+    most all of them twice before the kernel gives up receiving, and so is owed no more than any other.
+    """
+    settings = server.settings
+    small = min(settings.buffer_size, settings.high_water) // Ring.SMALL_BUFFERS
+    return Ring(settings.buffers, settings.buffer_size, small if small >= LEAST_SMALL_BYTES else 0)
+
+
 class CompletionConnection(LoopPeer):
     """Has one receive and one send in flight at most, and submits the next with the completion of the last.
+
+    A peer that sends small messages is received from by one operation that goes on by itself. It ends when a message
+    is not small any more, and when an answer could not be sent: from then on each receive is asked for.
 
     An answer that nothing is in front of is sent at once or not at all: only where the socket has no room, or not for
     all of it, is there a completion, and the rest is then sent by one that waits for room. It is in the socket when the
@@ -34,6 +50,7 @@ class CompletionConnection(LoopPeer):
 
     __slots__ = (
         "_cancelled",
+        "_handed",
         "_high_water",
         "_last",
         "_operation",
@@ -45,10 +62,14 @@ class CompletionConnection(LoopPeer):
         "_ring",
         "_send",
         "_send_and_receive",
+        "_send_and_receive_many",
+        "_send_now",
         "_sending",
         "_sent",
+        "_small_size",
         "_submit",
         "_take",
+        "_take_small",
         "_unanswered",
         "_wait",
         "_wait_time",
@@ -60,6 +81,9 @@ class CompletionConnection(LoopPeer):
         self._ring = ring
         self._submit = ring.submit
         self._take = ring.take
+        self._take_small = ring.take_small
+        # Whoever sends as much as a small buffer holds is given none any more: 0.
+        self._small_size = ring.small_size
         self._waits = server.session.wait_seconds > 0
         self._respond = server.session.respond
         self._high_water = server.settings.high_water
@@ -67,14 +91,18 @@ class CompletionConnection(LoopPeer):
         self._operation = descriptor << KIND_BITS
         self._receive = io_uring.receive(descriptor, self._operation | RECEIVE)
         self._send = io_uring.send(descriptor, self._operation | SEND)
-        self._send_and_receive = io_uring.send_now(descriptor, self._operation | SEND_NOW) + self._receive
+        self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
+        self._send_and_receive = self._send_now + self._receive
+        self._send_and_receive_many = self._send_now + io_uring.receive_many(descriptor, self._operation | RECEIVE_MANY)
         self._wait_time = io_uring.timespec(server.session.wait_seconds)
         self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
         # In flight: a receive; an answer that is sent, the first bytes of it already; input whose answer waits.
         self._receiving = False
         self._sending: bytes | None = None
-        # The answer that was to be sent at once: it has to stay until that was handed over.
+        # The answer that was to be sent at once: it has to stay until that was handed over. Before which wait it was
+        # submitted, by the ring's count, if others may come behind it.
         self._last = b""
+        self._handed = -1
         self._sent = 0
         self._unanswered: bytes | None = None
         # The answers behind the one that is sent.
@@ -88,6 +116,7 @@ class CompletionConnection(LoopPeer):
         """What goes on when one of its operations is done: found by the operation, at the cost of one call."""
         kinds = {
             RECEIVE: self._has_received,
+            RECEIVE_MANY: self._has_received_many,
             SEND: self._has_sent,
             WAIT: self._has_waited,
             SEND_NOW: self._has_not_sent,
@@ -98,7 +127,7 @@ class CompletionConnection(LoopPeer):
         """End it: the kernel gives up what is in flight, and `advance` is False with the last of it."""
         if not self._cancelled:
             self._cancelled = True
-            for kind in (RECEIVE, SEND, WAIT):
+            for kind in (RECEIVE, RECEIVE_MANY, SEND, WAIT):
                 self._submit(io_uring.cancel(self._operation | kind))
 
     def is_idle(self, now: float) -> bool:
@@ -124,8 +153,9 @@ class CompletionConnection(LoopPeer):
             self._last = answer = self._respond(self._take(flags, result))
             self.answers += 1
             self.sent_bytes += len(answer)
-            set_address_and_size(self._send_and_receive, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
-            self._submit(self._send_and_receive)
+            both = self._send_and_receive_many if result < self._small_size else self._send_and_receive
+            set_address_and_size(both, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+            self._submit(both)
             return True
         self._receiving = False
         if self._cancelled:
@@ -142,6 +172,59 @@ class CompletionConnection(LoopPeer):
         else:
             self._fail(-result)
         return self._in_flight()
+
+    def _has_received_many(self, result: int, flags: int) -> bool:
+        if (
+            0 < result < self._small_size
+            and flags & io_uring.HAS_MORE
+            and self._sending is None
+            and not (self._finishing or self._cancelled)
+        ):
+            # Nearly always, as above.
+            self.received_bytes += result
+            answer = self._respond(self._take_small(flags, result))
+            self.answers += 1
+            self._send_at_once(answer)
+            return True
+        self._receiving = bool(flags & io_uring.HAS_MORE)
+        if result >= self._small_size:
+            self._small_size = 0
+        if self._receiving:
+            self._submit(io_uring.cancel(self._operation | RECEIVE_MANY))
+        if self._cancelled:
+            if flags & io_uring.HAS_BUFFER:
+                self._take_small(flags, 0)
+        elif result > 0:
+            self.received_bytes += result
+            self._go_on_with(self._take_small(flags, result))
+        elif result == 0 and self._is_to_hand_over():
+            # Not over before that is done; it will say so again.
+            self._receive_more()
+        elif result == 0:
+            self._peer_finished = True
+        elif result in (-errno.ECANCELED, -errno.ENOBUFS):
+            self._receive_below_high_water()
+        else:
+            if self._is_to_hand_over():
+                self._ring.withdraw(self._send_now)
+                self.sent_bytes -= len(self._last)
+            self._fail(-result)
+        return self._in_flight()
+
+    def _is_to_hand_over(self) -> bool:
+        """Whether an answer was submitted since the last wait, behind which others may come."""
+        return self._handed == self._ring.handed
+
+    def _send_at_once(self, answer: bytes) -> None:
+        self.sent_bytes += len(answer)
+        if self._is_to_hand_over():
+            # Behind one that is not handed over yet: both in one, or they might overtake each other.
+            answer = self._last + answer
+        else:
+            self._handed = self._ring.handed
+            self._submit(self._send_now)
+        self._last = answer
+        set_address_and_size(self._send_now, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
 
     def _go_on_with(self, data: bytes) -> None:
         if self._finishing:
@@ -162,7 +245,9 @@ class CompletionConnection(LoopPeer):
     def _answer(self, data: bytes) -> None:
         answer = self._respond(data)
         self.answers += 1
-        if self._sending is None:
+        if self._sending is None and self._is_to_hand_over():
+            self._send_at_once(answer)
+        elif self._sending is None:
             self._sending = answer
             self._send_more()
         elif self._owed is None:
@@ -219,8 +304,9 @@ class CompletionConnection(LoopPeer):
             self._receive_more()
 
     def _receive_more(self) -> None:
-        self._receiving = True
-        self._submit(self._receive)
+        if not self._receiving:
+            self._receiving = True
+            self._submit(self._receive)
 
     def _fail(self, number: int) -> None:
         self.error = OSError(number, os.strerror(number))

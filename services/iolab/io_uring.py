@@ -33,7 +33,7 @@ _SQES_OFFSET = 0x10000000
 _POLL_ADD, _TIMEOUT, _ACCEPT, _ASYNC_CANCEL, _SEND, _RECV = 6, 11, 13, 14, 26, 27
 _BUFFER_SELECT, _SKIP_SUCCESS = 1 << 5, 1 << 6
 _ACCEPT_MULTISHOT = 1
-_POLL_FIRST = 1
+_POLL_FIRST, _RECV_MULTISHOT = 1, 2
 _POLLIN = 1
 
 # struct io_uring_sqe, io_uring_cqe, io_uring_buf.
@@ -54,20 +54,68 @@ _syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
 _syscall.argtypes = [ctypes.c_long] * 7
 _syscall.restype = ctypes.c_long
 
+# The groups of buffers.
+LARGE, SMALL = range(2)
+
 Submission = bytes | bytearray
 Completion = tuple[int, int, int]
+
+
+class Buffers:
+    """Buffers of a ring that receives share: the kernel takes one when there is something to receive.
+
+    `count`, a power of two, of `size` bytes. `group` is the number by which a receive asks for them.
+    """
+
+    def __init__(self, descriptor: int, group: int, count: int, size: int) -> None:
+        # Off the power of two: at the same place of every page they would push each other out of the cache.
+        self._stride = size + 64
+        self._buffers = mmap.mmap(-1, count * self._stride)
+        self._offers = memoryview(mmap.mmap(-1, count * _BUFFER.size))
+        self._offers_tail = self._offers[_BUFFERS_TAIL_AT:][:2].cast("H")
+        address = _address_of(self._buffers)
+        self._offer = [_BUFFER.pack(address + number * self._stride, size, number) for number in range(count)]
+        self._offered = 0
+        # Those to offer with the next wait; at first all.
+        self.returned = list(self._offer)
+        self.offer_returned()
+        # struct io_uring_buf_reg: address, entries, group.
+        registration = struct.pack("=QIHH3Q", _address_of(self._offers), count, group, 0, 0, 0, 0)
+        _call(_REGISTER, descriptor, _REGISTER_PBUF_RING, _address(registration), 1)
+
+    def offer_returned(self) -> None:
+        """Copy the buffers that were taken behind those on offer, in a ring that may go on at its beginning."""
+        data = b"".join(self.returned)
+        begin = self._offered * _BUFFER.size % len(self._offers)
+        room = len(self._offers) - begin
+        self._offers[begin : begin + len(data)] = data[:room]
+        if len(data) > room:
+            self._offers[: len(data) - room] = data[room:]
+        self._offered += len(self.returned)
+        self.returned.clear()
+        # It stands in the first entry, which may just have been written: the kernel looks when it is called only.
+        self._offers_tail[0] = self._offered & 0xFFFF
+
+    def take(self, flags: int, size: int) -> bytes:
+        """What a receive of `size` bytes got, by its completion's flags. Its buffer is offered with the next `wait`."""
+        number = flags >> 16
+        self.returned.append(self._offer[number])
+        begin = number * self._stride
+        return self._buffers[begin : begin + size]
 
 
 class Ring:
     """The two rings, and the buffers that receives share: `buffers` of `buffer_size` bytes, a power of two.
 
-    Only the thread that makes it may use it. Raises OSError where the system refuses.
+    With a `small_size` there are small ones, too, for receives that go on by themselves. Only the thread that makes it
+    may use it. Raises OSError where the system refuses.
     """
 
     # Submissions that fit between two waits; more of them take one more call.
     ENTRIES = 4096
+    SMALL_BUFFERS = 128
 
-    def __init__(self, buffers: int, buffer_size: int) -> None:
+    def __init__(self, buffers: int, buffer_size: int, small_size: int = 0) -> None:
         parameters = bytearray(120)
         struct.pack_into("=III", parameters, 0, 0, 0, _SUBMIT_ALL | _SINGLE_ISSUER | _DEFER_TASKRUN)
         self._descriptor = _call(_SETUP, self.ENTRIES, _address_of(parameters))
@@ -90,43 +138,18 @@ class Ring:
         self.submit: Callable[[Submission], None] = self._queue.append
         self._timeout = bytearray(16)
         self._wait_argument = struct.pack("=QIIQ", 0, 0, 0, _address_of(self._timeout))
-        self._share_buffers(buffers, buffer_size)
+        # How often submissions were handed over.
+        self.handed = 0
+        self.small_size = small_size
+        self._groups = [Buffers(self._descriptor, LARGE, buffers, buffer_size)]
+        if small_size:
+            self._groups.append(Buffers(self._descriptor, SMALL, self.SMALL_BUFFERS, small_size))
+        # Bound once; see Buffers.
+        self.take, self.take_small = self._groups[0].take, self._groups[-1].take
 
-    def _share_buffers(self, count: int, size: int) -> None:
-        # Off the power of two: at the same place of every page they would push each other out of the cache.
-        self._stride = size + 64
-        self._buffers = mmap.mmap(-1, count * self._stride)
-        self._offers = memoryview(mmap.mmap(-1, count * _BUFFER.size))
-        self._offers_tail = self._offers[_BUFFERS_TAIL_AT:][:2].cast("H")
-        address = _address_of(self._buffers)
-        self._offer = [_BUFFER.pack(address + number * self._stride, size, number) for number in range(count)]
-        self._offered = 0
-        # Those to offer with the next wait; at first all.
-        self._returned = list(self._offer)
-        self._offer_returned()
-        # struct io_uring_buf_reg: address, entries, group.
-        group = struct.pack("=QIHH3Q", _address_of(self._offers), count, 0, 0, 0, 0, 0)
-        _call(_REGISTER, self._descriptor, _REGISTER_PBUF_RING, _address(group), 1)
-
-    def _offer_returned(self) -> None:
-        """Copy the buffers that were taken behind those on offer, in a ring that may go on at its beginning."""
-        data = b"".join(self._returned)
-        begin = self._offered * _BUFFER.size % len(self._offers)
-        room = len(self._offers) - begin
-        self._offers[begin : begin + len(data)] = data[:room]
-        if len(data) > room:
-            self._offers[: len(data) - room] = data[room:]
-        self._offered += len(self._returned)
-        self._returned.clear()
-        # It stands in the first entry, which may just have been written: the kernel looks when it is called only.
-        self._offers_tail[0] = self._offered & 0xFFFF
-
-    def take(self, flags: int, size: int) -> bytes:
-        """What a receive of `size` bytes got, by its completion's flags. Its buffer is offered with the next `wait`."""
-        number = flags >> 16
-        self._returned.append(self._offer[number])
-        begin = number * self._stride
-        return self._buffers[begin : begin + size]
+    def withdraw(self, submission: Submission) -> None:
+        """Do not hand over what was submitted since the last `wait`. Raises ValueError if it was not."""
+        self._queue.remove(submission)
 
     def wait(self, timeout: float | None = None) -> Iterator[Completion]:
         """Hand over what was submitted, then wait until something is done, or for `timeout` seconds.
@@ -141,8 +164,10 @@ class Ring:
         if self._queue:
             self._put(self._queue)
             self._queue.clear()
-        if self._returned:
-            self._offer_returned()
+        self.handed += 1
+        for buffers in self._groups:
+            if buffers.returned:
+                buffers.offer_returned()
         if timeout is None:
             self._enter(_GETEVENTS, 0, 0)
         else:
@@ -203,6 +228,12 @@ def receive(descriptor: int, operation: int) -> bytes:
     return _submission(_RECV, descriptor, operation, flags=_BUFFER_SELECT, priority=_POLL_FIRST)
 
 
+def receive_many(descriptor: int, operation: int) -> bytes:
+    """Receive into small buffers whatever comes: a completion for each, until one of them has no HAS_MORE."""
+    priority = _POLL_FIRST | _RECV_MULTISHOT
+    return _submission(_RECV, descriptor, operation, flags=_BUFFER_SELECT, priority=priority, group=SMALL)
+
+
 def send(descriptor: int, operation: int) -> bytearray:
     """Send what `point` sets, as far as the socket takes it once it takes anything."""
     return bytearray(_submission(_SEND, descriptor, operation, own_flags=socket.MSG_NOSIGNAL))
@@ -247,8 +278,11 @@ def _submission(
     address: int = 0,
     size: int = 0,
     own_flags: int = 0,
+    group: int = 0,
 ) -> bytes:
-    return _SUBMISSION.pack(code, flags, priority, descriptor, 0, address, size, own_flags, operation, 0, 0, 0, 0, 0)
+    return _SUBMISSION.pack(
+        code, flags, priority, descriptor, 0, address, size, own_flags, operation, group, 0, 0, 0, 0
+    )
 
 
 def _address(data: bytes) -> int:

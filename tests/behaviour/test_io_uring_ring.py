@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,32 @@ def test_answers_that_wait_do_so_at_the_same_time_in_the_ring_of_one_thread(star
     assert threads == {"io_uring_ring": "io_uring_enter", "stop": "rt_sigtimedwait"}
     for client in clients:
         assert peers.read_exactly(client, 1) == b"A"
+
+
+@only("io_uring_ring")
+def test_small_messages_large_ones_and_bursts_of_them_are_answered_in_their_order(start: Start) -> None:
+    """What is small is received by one operation that goes on, what is not, by one that was asked for."""
+    server = start()
+    stream = payload.make(3_000_000)
+    sizes = [1, 64, 511, 512, 513, 64, 100_000, 1, 2000, 64]
+    with server.connect() as client:
+        begin = 0
+        for size in sizes * 3:
+            piece = stream[begin : begin + size]
+            assert peers.ask(client, piece) == payload.answer(piece)
+            begin += size
+    with server.connect() as client:
+        assert peers.ask(client, b"small") == b"SMALL"
+        # Without waiting for answers: many are there before the first is sent.
+        pieces = [stream[begin : begin + 100] for begin in range(0, 50_000, 100)]
+        answers: list[bytes] = []
+        reader = threading.Thread(target=lambda: answers.append(peers.read_to_end(client)))
+        reader.start()
+        for piece in pieces:
+            client.sendall(piece)
+        peers.half_close(client)
+        reader.join(60)
+    assert payload.difference(answers[0], payload.answer(stream[:50_000])) is None
 
 
 @only("io_uring_ring")

@@ -20,7 +20,7 @@ from tests.support.server import skip
 def ring() -> Iterator[io_uring.Ring]:
     if reason := io_uring_probe.unavailable(Settings()):
         skip(reason)
-    with closing(io_uring.Ring(2, 16)) as ring:
+    with closing(io_uring.Ring(2, 16, 8)) as ring:
         yield ring
 
 
@@ -70,6 +70,31 @@ def test_a_receive_without_a_free_buffer_says_so(ring: io_uring.Ring) -> None:
         for number in range(3):
             ring.submit(io_uring.receive(left.fileno(), number))
         assert sorted(result for _, result, _ in done(ring, 3)) == [-errno.ENOBUFS, 16, 16]
+
+
+def test_one_receive_goes_on_into_small_buffers_until_there_is_none(ring: io_uring.Ring) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        ring.submit(io_uring.receive_many(left.fileno(), 1))
+        for number in range(ring.SMALL_BUFFERS + 3):
+            right.sendall(b"%d" % number)
+            ((operation, result, flags),) = done(ring, 1)
+            assert (operation, flags & io_uring.HAS_MORE) == (1, io_uring.HAS_MORE)
+            assert ring.take_small(flags, result) == b"%d" % number
+        right.sendall(bytes(8 * ring.SMALL_BUFFERS + 1))
+        *received, (_, result, flags) = done(ring, ring.SMALL_BUFFERS + 1)
+        assert {(result, flags & io_uring.HAS_MORE) for _, result, flags in received} == {(8, io_uring.HAS_MORE)}
+        assert (result, flags) == (-errno.ENOBUFS, 0)
+
+
+def test_what_is_withdrawn_is_not_done(ring: io_uring.Ring) -> None:
+    moment = io_uring.timespec(0)
+    first, second = (io_uring.timeout(moment, number) for number in range(2))
+    ring.submit(first)
+    ring.submit(second)
+    ring.withdraw(first)
+    assert [operation for operation, _, _ in done(ring, 1)] == [1]
+    assert list(ring.wait(0)) == []
 
 
 def test_what_is_cancelled_completes_as_such_and_the_cancellation_is_not_heard_of(ring: io_uring.Ring) -> None:

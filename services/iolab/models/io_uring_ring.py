@@ -17,7 +17,7 @@ import time
 from contextlib import closing
 
 from iolab import io_uring
-from iolab.completions import KIND_BITS, Advance, CompletionConnection
+from iolab.completions import KIND_BITS, Advance, CompletionConnection, ring_for
 from iolab.io_uring import HAS_MORE, Ring
 from iolab.server import DRAIN_TICK, Server
 
@@ -32,7 +32,7 @@ def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     connections: Connections = {}
     operations: Operations = {}
-    with closing(Ring(server.settings.buffers, server.settings.buffer_size)) as ring:
+    with closing(ring_for(server)) as ring:
         ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
         ring.submit(io_uring.poll(server.stop.fileno(), STOP))
         while not server.stop.requested:
