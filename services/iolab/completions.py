@@ -184,7 +184,14 @@ class CompletionConnection(LoopPeer):
             self.received_bytes += result
             answer = self._respond(self._take_small(flags, result))
             self.answers += 1
-            self._send_at_once(answer)
+            self.sent_bytes += len(answer)
+            if self._handed == self._ring.handed:
+                self._send_behind(answer)
+                return True
+            self._handed = self._ring.handed
+            self._last = answer
+            set_address_and_size(self._send_now, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+            self._submit(self._send_now)
             return True
         self._receiving = bool(flags & io_uring.HAS_MORE)
         if result >= self._small_size:
@@ -215,16 +222,10 @@ class CompletionConnection(LoopPeer):
         """Whether an answer was submitted since the last wait, behind which others may come."""
         return self._handed == self._ring.handed
 
-    def _send_at_once(self, answer: bytes) -> None:
-        self.sent_bytes += len(answer)
-        if self._is_to_hand_over():
-            # Behind one that is not handed over yet: both in one, or they might overtake each other.
-            answer = self._last + answer
-        else:
-            self._handed = self._ring.handed
-            self._submit(self._send_now)
-        self._last = answer
-        set_address_and_size(self._send_now, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+    def _send_behind(self, answer: bytes) -> None:
+        """Send an answer with the one that is to be handed over: by itself it might overtake it."""
+        self._last += answer
+        io_uring.point(self._send_now, self._last)
 
     def _go_on_with(self, data: bytes) -> None:
         if self._finishing:
@@ -246,7 +247,8 @@ class CompletionConnection(LoopPeer):
         answer = self._respond(data)
         self.answers += 1
         if self._sending is None and self._is_to_hand_over():
-            self._send_at_once(answer)
+            self.sent_bytes += len(answer)
+            self._send_behind(answer)
         elif self._sending is None:
             self._sending = answer
             self._send_more()
