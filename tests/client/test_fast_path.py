@@ -143,3 +143,13 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
     assert in_c.steps.tolist() == noted.steps.tolist()
     for mine, other in zip(memory_of_c.histograms, memory_of_notes.histograms, strict=True):
         assert mine.tolist() == other.tolist()
+
+
+def test_it_tells_how_long_it_waits_for_what_is_due() -> None:
+    path = FastPath(Requests((Size(size=64, share=1.0),), 0), Shared(shared.create()))
+    path.data.period, path.data.last_turn = 1e9, 0
+    path.begin([])
+    with select.epoll() as poller:
+        begun = time.monotonic_ns()
+        assert path.run(poller.fileno(), begun + SECOND // 20) == fast_path.NOTHING
+        assert 0 < path.data.waited <= time.monotonic_ns() - begun

@@ -174,6 +174,12 @@ def test_all_that_is_measured_agrees(honest: Fake) -> None:
     assert 0 < one.generator.busy <= 1.05
 
 
+def test_a_generator_is_busy_with_what_is_due_and_not_with_waiting_for_it(honest: Fake) -> None:
+    one = load(honest.address, connections=1, rate=2000.0, duration_seconds=0.5)
+    # The rest of its processor time has gone into looking whether the next request is due.
+    assert 0 < one.generator.busy <= one.generator.cpu_seconds / one.seconds
+
+
 def test_the_histogram_has_every_answer_in_nanoseconds(honest: Fake) -> None:
     one = load(honest.address)
     histogram = HdrHistogram.decode(one.latency.histogram)

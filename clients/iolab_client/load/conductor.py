@@ -275,7 +275,7 @@ class Conductor:
                 processes=self.plan.processes,
                 cpus=self.plan.cpus,
                 cpu_seconds=sum(report.cpu_seconds for report in reports),
-                busy=max(report.cpu_seconds for report in reports) / seconds if seconds else 0.0,
+                busy=max(report.busy_seconds for report in reports) / seconds if seconds else 0.0,
                 lag_p99=buckets.percentile(self._counts(shared.LAG), 99) if self.plan.rate else None,
                 in_c=all(report.in_c for report in reports),
             ),

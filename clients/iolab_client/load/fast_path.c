@@ -56,6 +56,8 @@ struct load {
     int64_t first_due, dealt, last_turn, processes, process;
     const int64_t *talkers;
     int64_t talkers_count;
+    /* In an open loop, how long there was nothing to do; looking at the clock for what is due soon is not work. */
+    int64_t waited;
     /* What is left to loop.py. */
     int64_t left_kind, left_descriptor, left_mask, left_count;
     /* What epoll has told and nobody has seen to yet. */
@@ -181,18 +183,19 @@ static int deal(struct load *load) {
 
 /* Wait for events: in a closed loop as long as that takes, in an open one until the next request is due. */
 static void wait_for(struct load *load, int poller, int64_t until) {
-    int64_t wait = until - now_ns();
+    int64_t now = now_ns(), wait = until - now;
     int most = EVENTS;
     if (load->period) {
         most = EVENTS_BETWEEN_TURNS;
         /* The next turn, unless more of them are due already than were dealt at once. */
-        int64_t to_turn = load->dealt < load->last_turn ? due_at(load, load->dealt) - now_ns() : wait;
+        int64_t to_turn = load->dealt < load->last_turn ? due_at(load, load->dealt) - now : wait;
         if (to_turn < wait) wait = to_turn;
         load->ready = epoll_wait(poller, load->events, most, 0);
         if (load->ready || wait <= 0) return;
         struct timespec time = {.tv_sec = wait / SECOND, .tv_nsec = wait % SECOND};
         struct pollfd one = {.fd = poller, .events = POLLIN};
         ppoll(&one, 1, &time, NULL);
+        load->waited += now_ns() - now;
         wait = 0;
     }
     /* Milliseconds, rounded up: rounded down, the last one would be spent in a busy loop. */

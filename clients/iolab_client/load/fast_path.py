@@ -77,6 +77,7 @@ class Data(ctypes.Structure):
         ("process", ctypes.c_int64),
         ("talkers", ctypes.c_void_p),
         ("talkers_count", ctypes.c_int64),
+        ("waited", ctypes.c_int64),
         ("left_kind", ctypes.c_int64),
         ("left_descriptor", ctypes.c_int64),
         ("left_mask", ctypes.c_int64),

@@ -43,6 +43,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     errors: Errors
     cpu_seconds: float
+    # Of these, those that it had something to do in.
+    busy_seconds: float
     # Whether the fast path was there.
     in_c: bool
 

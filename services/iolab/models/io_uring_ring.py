@@ -2,7 +2,7 @@
 
 Waits in   io_uring_enter(2), for completions: nobody is asked who is ready
 Runs       one thread: an answer that waits does so in the ring and delays nobody, one that computes delays everyone
-Costs      a system call for all that is done; two submissions and two completions per answer
+Costs      a system call for all that is done; for an answer a submission and a completion, one more of a large one
 Breaks at  the descriptor limit, and where the system refuses io_uring
 Compare    epoll_loop (same loop, but told who is ready: it receives and sends by itself)
 """
