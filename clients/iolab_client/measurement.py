@@ -110,8 +110,8 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
     cpus: tuple[int, ...]
     cpu_seconds: float
-    # Processor time over time, of the busiest process: 1 means that it could not have done more. In an open loop without
-    # what passes until the next request is due.
+    # Processor time over time, of the busiest process: 1 means that it could not have done more. In an open loop it is
+    # without what passes until the next request is due.
     busy: float
     # Open loop: how late a request was seen to be due, because the generator was busy; microseconds.
     lag_p99: float | None = None
