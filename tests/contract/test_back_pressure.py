@@ -9,7 +9,7 @@ from iolab_client import payload, peers
 from tests.support.clients import flood_all
 from tests.support.models import waiting
 from tests.support.server import RunningServer
-from tests.support.waiting import for_a_while
+from tests.support.waiting import eventually, for_a_while
 
 MEBIBYTE = 1024 * 1024
 # More than the kernel's buffers of one connection hold, so that a server without back-pressure would take it.
@@ -36,7 +36,8 @@ def test_a_client_that_never_reads_is_owed_high_water_and_one_read_at_most(share
     sent = stuck_readers(server, 1)
 
     assert sent < len(STREAM)
-    assert 0 < owed(server) <= 65536 + 32768
+    # A server that has its answers from elsewhere may be waiting for the next one still.
+    assert 0 < eventually(lambda: owed(server), "it is owed an answer") <= 65536 + 32768
 
 
 def test_a_client_that_never_reads_stalls_nobody(server: RunningServer) -> None:
