@@ -114,6 +114,17 @@ def test_a_server_that_did_not_grow_is_drawn_without_a_complaint_of_the_plots(me
     assert "memory" in render(run_of([measurement(memory=memory)])).plots
 
 
+def test_an_axis_has_the_numbers_that_were_asked_for_or_round_ones_where_these_would_cover_each_other() -> None:
+    def numbers(rates: tuple[float, ...]) -> list[str]:
+        run = comparison(["epoll_loop"], rounds=2, connections=(64,), rates=rates)
+        return re.findall(r">([\d,]+)</text>", render(run).plots["offered"])
+
+    assert {"2,000", "7,000", "19,000"} <= set(numbers((2_000.0, 7_000.0, 19_000.0)))
+    near = set(numbers((9_000.0, 19_000.0, 19_500.0, 20_500.0, 60_000.0)))
+    assert {"10,000", "20,000", "50,000"} <= near
+    assert "19,500" not in near
+
+
 def test_an_interrupted_run_says_so(run: Run) -> None:
     assert "interrupted" in render(run_of(run.measurements[:4], ended="")).html
     assert "interrupted" not in render(run_of(run.measurements[:4])).html

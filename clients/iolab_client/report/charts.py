@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullFormatter
 
 from iolab_client.measurement import VALID, YARDSTICK, Latency, Measurement, Run
 from iolab_client.recorded import Recorded
@@ -33,6 +34,8 @@ FINEST = 1e5
 # Points of a percentile curve for each power of ten of what is left to 100 %.
 POINTS = 24
 LABEL_POINTS = 8.5
+# The part of an axis that a number of it takes.
+LABEL_WIDTH = 0.07
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     # A subject's name is text, with whatever dollars are in it.
@@ -320,18 +323,28 @@ def _lines(
                     markersize=5 if valid else 8,
                     gid=f"marks-{subject}",
                 )
-    ticks = sorted({across(cell) for cell in cells})
     axes.set_xscale("log")
-    axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    axes.xaxis.set_major_locator(_places(sorted({across(cell) for cell in cells})))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.minorticks_off()
-    medians = [up(cell).median for cell in cells if up(cell).median > 0]
-    if medians and max(medians) / min(medians) > WIDE:
+    # The bands as well: one round may be far above the median of all.
+    shown = [bound for cell in cells for bound in (up(cell).median, up(cell).high) if bound > 0]
+    if shown and max(shown) / min(shown) > WIDE:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(10))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def _places(values: Sequence[float]) -> Locator:
+    """Where a logarithmic axis has ticks: at the values, or at round numbers if these are too near to each other."""
+    logs = [math.log(value) for value in values]
+    gaps = [right - left for left, right in itertools.pairwise(logs)]
+    if gaps and min(gaps) < LABEL_WIDTH * (logs[-1] - logs[0]):
+        return LogLocator(10, subs=(1, 2, 5))
+    return FixedLocator(values)
 
 
 def _valid(cell: Cell) -> bool:
