@@ -160,6 +160,9 @@ def schema() -> str:
     )
     described = {name: text for module in (measurements, summaries) for name, text in _comments(module)}
     for struct, definition in components.items():
+        if text := definition.get("description"):
+            # Python 3.13 has done so already.
+            definition["description"] = inspect.cleandoc(text)
         # Results has the fields of Run, and so their comments.
         for owner in ("Run", struct) if struct == "Results" else (struct,):
             for field, shape in definition.get("properties", {}).items():
