@@ -158,20 +158,7 @@ class CompletionConnection(LoopPeer):
             self._submit(both)
             return True
         self._receiving = False
-        if self._cancelled:
-            if flags & io_uring.HAS_BUFFER:
-                self._take(flags, 0)
-        elif result > 0:
-            self.received_bytes += result
-            self._go_on_with(self._take(flags, result))
-        elif result == 0:
-            self._peer_finished = True
-        elif result == -errno.ENOBUFS:
-            # More peers had sent than there are buffers; with the next wait the kernel has them back.
-            self._receive_more()
-        else:
-            self._fail(-result)
-        return self._in_flight()
+        return self._received(result, flags, self._take)
 
     def _has_received_many(self, result: int, flags: int) -> bool:
         if (
@@ -198,18 +185,24 @@ class CompletionConnection(LoopPeer):
             self._small_size = 0
         if self._receiving:
             self._submit(io_uring.cancel(self._operation | RECEIVE_MANY))
+        return self._received(result, flags, self._take_small)
+
+    def _received(self, result: int, flags: int, take: Callable[[int, int], bytes]) -> bool:
+        """Go on with what a receive came to where that is not the usual; `take` is for its buffer."""
         if self._cancelled:
             if flags & io_uring.HAS_BUFFER:
-                self._take_small(flags, 0)
+                take(flags, 0)
         elif result > 0:
             self.received_bytes += result
-            self._go_on_with(self._take_small(flags, result))
+            self._go_on_with(take(flags, result))
         elif result == 0 and self._is_to_hand_over():
             # Not over before that is done; it will say so again.
             self._receive_more()
         elif result == 0:
             self._peer_finished = True
         elif result in (-errno.ECANCELED, -errno.ENOBUFS):
+            # Given up for one that is asked for; or more peers had sent than there are buffers, which the kernel has
+            # back with the next wait.
             self._receive_below_high_water()
         else:
             if self._is_to_hand_over():

@@ -168,7 +168,7 @@ def test_nothing_can_be_changed(service: Service, user: str) -> None:
     assert succeeded == []
 
 
-@tried
+# In each: what is in an image no setting of its container tells.
 def test_no_file_or_folder_is_writable_but_shared_memory(service: Service) -> None:
     find = r"find / /etc/iolab /dev/shm -xdev -writable \( -type d -o -type f \) 2>/dev/null; true"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from iolab_client.load import buckets
 from iolab_client.load.shared import FROM_SEND, LAG, LATENCY, Shared
@@ -21,8 +20,6 @@ _MOST_STEPS = 100_000
 _ROOM = 4096
 # Before the measured time begins, where that is not known in advance.
 _NEVER = 1 << 62
-
-Numbers = npt.NDArray[np.int64]
 
 
 class Books:
