@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,21 @@ def test_check_tells_broken_clauses_and_fails() -> None:
     assert server["model"] == server["address"] == show(fake.address)
     assert server["clauses"]["half_close"] == "FAIL: hi: 1 bytes more than the 2 expected"
     assert server["clauses"]["stop"] == "not from outside: it would end the server"
+
+
+def test_check_examines_several_servers_at_once() -> None:
+    both_are_there = threading.Barrier(2, timeout=30)
+
+    def waits_for_the_other(fake: Fake, sock: socket.socket) -> None:
+        if not getattr(fake, "met", False):
+            fake.met = True  # type: ignore[attr-defined]
+            both_are_there.wait()
+        fakes.honest(fake, sock)
+
+    with serving(waits_for_the_other) as first, serving(waits_for_the_other) as second:
+        result = run("check", "--deadline", "30", "--json", show(first.address), show(second.address))
+    assert not both_are_there.broken
+    assert [server["model"] for server in json.loads(result.stdout)] == [show(first.address), show(second.address)]
 
 
 def test_check_of_a_server_that_is_not_there_fails_with_the_remedy(refusing: Address) -> None:

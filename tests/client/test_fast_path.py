@@ -132,7 +132,8 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
         path.begin([one])
         path.lend(one)
         server.sendall(requests.answers[:64])
-        assert path.run(poller.fileno(), time.monotonic_ns() + SECOND // 10) == fast_path.NOTHING
+        while not path.data.total:
+            assert path.run(poller.fileno(), time.monotonic_ns() + SECOND // 1000) == fast_path.NOTHING
         path.take_back(one)
     assert one.answered_at >= now
     noted.note(now + due * SECOND, now + sent * SECOND, one.answered_at, 64)

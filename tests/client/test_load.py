@@ -175,9 +175,15 @@ def test_all_that_is_measured_agrees(honest: Fake) -> None:
 
 
 def test_a_generator_is_busy_with_what_is_due_and_not_with_waiting_for_it(honest: Fake) -> None:
-    one = load(honest.address, connections=1, rate=2000.0, duration_seconds=0.5)
-    # The rest of its processor time has gone into looking whether the next request is due.
-    assert 0 < one.generator.busy <= one.generator.cpu_seconds / one.seconds
+    def waits() -> bool:
+        """Whether some of its processor time has gone into looking whether the next request is due."""
+        one = load(honest.address, connections=1, rate=20_000.0)
+        share = one.generator.cpu_seconds / one.seconds
+        assert 0 < one.generator.busy <= share
+        return one.generator.busy < 0.9 * share
+
+    # Where the machine is crowded it has no time to wait.
+    eventually(waits, "a generator waits for the next request")
 
 
 def test_the_histogram_has_every_answer_in_nanoseconds(honest: Fake) -> None:
