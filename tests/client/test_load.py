@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -271,10 +272,19 @@ def test_silent_connections_stay_silent_and_open() -> None:
 
 
 def test_an_idle_connection_that_the_server_closes_is_an_error() -> None:
-    with serving(fakes.closes_after_silence(0.1)) as fake:
-        one = load(fake.address, idle=1)
+    somebody_talks = threading.Event()
+
+    def closes_who_is_silent(fake: Fake, sock: socket.socket) -> None:
+        while not select.select([sock], [], [], 0.01)[0]:
+            if somebody_talks.is_set():
+                return
+        somebody_talks.set()
+        fakes.honest(fake, sock)
+
+    with serving(closes_who_is_silent) as fake:
+        one = load(fake.address, connections=1, idle=1)
     assert seen(one) == {"closed": 1}
-    assert "idle connection 2: the server closed, and owed nothing" in one.errors.samples[0]
+    assert "idle connection 1: the server closed, and owed nothing" in one.errors.samples[0]
 
 
 @pytest.mark.parametrize("asked", [{"pipeline": 3}, {}])
