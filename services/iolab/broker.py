@@ -42,8 +42,8 @@ BROKER_MEMORY = "128mb"
 START_SECONDS = 30.0
 # How long one fetch waits for an answer, and so how soon a broker that fell silent is noticed.
 FETCH_SECONDS = 1.0
-# How long after `visibility_timeout` another worker has the task of one that died.
-TAKE_OVER_SECONDS = 3.0
+# How long after `visibility_timeout` a task is sent again: another worker has it within 3 s of that, whoever died when.
+TAKE_OVER_SECONDS = 2.0
 # Bytes in front of an answer on the list: which task it is the answer to.
 NUMBER_BYTES = 8
 # Between two tries to reach a broker that is gone.
