@@ -58,7 +58,6 @@ class CompletionConnection(LoopPeer):
         "_peer_finished",
         "_receive",
         "_receiving",
-        "_respond",
         "_ring",
         "_send",
         "_send_and_receive",
@@ -77,7 +76,7 @@ class CompletionConnection(LoopPeer):
     )
 
     def __init__(self, server: Server, sock: socket.socket, ring: Ring) -> None:
-        super().__init__(server, sock)
+        super().__init__(server, sock, server.session.respond)
         self._ring = ring
         self._submit = ring.submit
         self._take = ring.take
@@ -85,7 +84,7 @@ class CompletionConnection(LoopPeer):
         # Whoever sends as much as a small buffer holds is given none any more: 0.
         self._small_size = ring.small_size
         self._waits = server.session.wait_seconds > 0
-        self._respond = server.session.respond
+        self._flowing = not self._waits
         self._high_water = server.settings.high_water
         descriptor = sock.fileno()
         self._operation = descriptor << KIND_BITS
@@ -127,6 +126,7 @@ class CompletionConnection(LoopPeer):
         """End it: the kernel gives up what is in flight, and `advance` is False with the last of it."""
         if not self._cancelled:
             self._cancelled = True
+            self._flowing = False
             for kind in (RECEIVE, RECEIVE_MANY, SEND, WAIT):
                 self._submit(io_uring.cancel(self._operation | kind))
 
@@ -143,42 +143,34 @@ class CompletionConnection(LoopPeer):
         return self._receiving or self._sending is not None or self._unanswered is not None
 
     def _has_received(self, result: int, flags: int) -> bool:
-        if (
-            0 < result <= self._high_water
-            and self._sending is None
-            and not (self._waits or self._finishing or self._cancelled)
-        ):
-            # Nearly always; all in one place, because each call costs a hundredth of the answer.
+        if 0 < result <= self._high_water and self._flowing and self._sending is None:
+            # Nearly always; all in one place, because each call costs a hundredth of the answer, and by local names,
+            # because where `self._answer` is called, a method of that name is looked for first.
+            respond, take, submit = self._answer, self._take, self._submit
             self.received_bytes += result
-            self._last = answer = self._respond(self._take(flags, result))
+            self._last = answer = respond(take(flags, result))
             self.answers += 1
-            self.sent_bytes += len(answer)
             both = self._send_and_receive_many if result < self._small_size else self._send_and_receive
             set_address_and_size(both, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
-            self._submit(both)
+            submit(both)
             return True
         self._receiving = False
         return self._received(result, flags, self._take)
 
     def _has_received_many(self, result: int, flags: int) -> bool:
-        if (
-            0 < result < self._small_size
-            and flags & io_uring.HAS_MORE
-            and self._sending is None
-            and not (self._finishing or self._cancelled)
-        ):
+        if 0 < result < self._small_size and flags & io_uring.HAS_MORE and self._flowing and self._sending is None:
             # Nearly always, as above.
+            respond, take, submit = self._answer, self._take_small, self._submit
             self.received_bytes += result
-            answer = self._respond(self._take_small(flags, result))
+            answer = respond(take(flags, result))
             self.answers += 1
-            self.sent_bytes += len(answer)
             if self._handed == self._ring.handed:
                 self._send_behind(answer)
                 return True
             self._handed = self._ring.handed
             self._last = answer
             set_address_and_size(self._send_now, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
-            self._submit(self._send_now)
+            submit(self._send_now)
             return True
         self._receiving = bool(flags & io_uring.HAS_MORE)
         if result >= self._small_size:
@@ -207,7 +199,7 @@ class CompletionConnection(LoopPeer):
         else:
             if self._is_to_hand_over():
                 self._ring.withdraw(self._send_now)
-                self.sent_bytes -= len(self._last)
+                self._unsent_bytes += len(self._last)
             self._fail(-result)
         return self._in_flight()
 
@@ -222,39 +214,47 @@ class CompletionConnection(LoopPeer):
 
     def _go_on_with(self, data: bytes) -> None:
         if self._finishing:
+            self._unsent_bytes += len(data)
             self._receive_more()
         elif self._waits:
             # Nothing is received meanwhile: one answer at a time keeps their order.
             self._unanswered = data
+            self._unsent_bytes += len(data)
             self._submit(self._wait)
         else:
-            self._answer(data)
+            self._reply(data)
 
     def _has_waited(self, result: int, flags: int) -> bool:
         data, self._unanswered = self._unanswered, None
         if data is not None and not self._cancelled:
-            self._answer(data)
+            self._unsent_bytes -= len(data)
+            self._reply(data)
         return self._in_flight()
 
-    def _answer(self, data: bytes) -> None:
-        answer = self._respond(data)
+    def _reply(self, data: bytes) -> None:
+        answer = self._answer(data)
         self.answers += 1
         if self._sending is None and self._is_to_hand_over():
-            self.sent_bytes += len(answer)
             self._send_behind(answer)
-        elif self._sending is None:
+        else:
+            self._owe(answer)
+        self._receive_below_high_water()
+
+    def _owe(self, answer: bytes) -> None:
+        """Send it when there is room, and behind what is owed already."""
+        self._unsent_bytes += len(answer)
+        if self._sending is None:
             self._sending = answer
             self._send_more()
         elif self._owed is None:
             self._owed = bytearray(answer)
         else:
             self._owed += answer
-        self._receive_below_high_water()
 
     def _has_not_sent(self, result: int, flags: int) -> bool:
         """The answer that was to be sent at once was not, or not all of it: `result` is how much was, or an error."""
         sent = max(result, 0)
-        self.sent_bytes -= len(self._last) - sent
+        self._unsent_bytes += len(self._last) - sent
         if self._cancelled:
             pass
         elif result >= 0 or result == -errno.EAGAIN:
@@ -267,7 +267,7 @@ class CompletionConnection(LoopPeer):
     def _has_sent(self, result: int, flags: int) -> bool:
         assert self._sending is not None
         if result > 0:
-            self.sent_bytes += result
+            self._unsent_bytes -= result
             self._sent += result
         if self._cancelled or result < 0:
             self._sending = None

@@ -21,12 +21,16 @@ class Conversation(Peer):
     A send that blocks is the back-pressure: nothing is read meanwhile, and one read at most is owed.
     """
 
-    __slots__ = ("_answer", "_server", "_thread")
+    __slots__ = ("_answer", "_read_size", "_server", "_thread", "sent_bytes")
+
+    sent_bytes: int
 
     def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
         super().__init__(sock)
+        self.sent_bytes = 0
         self._server = server
         self._answer = answer
+        self._read_size = server.settings.buffer_size
         # Who blocks for it; nobody yet, while it waits for a worker.
         self._thread: int | None = None
         server.opened(self)
@@ -71,7 +75,7 @@ class Conversation(Peer):
         while True:
             in_flight = unacknowledged(self.sock) if idle_seconds else 0
             try:
-                return self.sock.recv(self._server.settings.buffer_size)
+                return self.sock.recv(self._read_size)
             except BlockingIOError:
                 # Silence, unless the peer is still taking answers out of the kernel's buffer.
                 if self._server.stop.requested or unacknowledged(self.sock) == in_flight:
@@ -81,6 +85,8 @@ class Conversation(Peer):
         self.received_bytes += len(data)
         answer = self._answer(data)
         self.answers += 1
+        if self.answers == 1 or len(data) == self._read_size:
+            self._read_size = self._server.read_size(self, len(data))
         sent = self._send(answer)
         while sent < len(answer):
             sent += self._send(memoryview(answer)[sent:])
@@ -104,7 +110,7 @@ class Conversation(Peer):
         while True:
             self.sock.setblocking(False)
             try:
-                data = self.sock.recv(self._server.settings.buffer_size)
+                data = self.sock.recv(self._read_size)
             except BlockingIOError:
                 if time.monotonic() - last_byte >= self._server.settings.drain_quiet_seconds:
                     break

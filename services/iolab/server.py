@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,11 @@ GONE_BEFORE_ACCEPT = frozenset(
 )  # fmt: skip
 
 
+# What is read at once from a peer who sends small messages: the largest bytes object that Python's own allocator makes.
+# For a larger one it asks malloc(3), to give back all that has not come: a twentieth of an answer's cost.
+SMALL_READ = 512 - sys.getsizeof(b"")
+
+
 class CannotServe(Exception):
     """What the model needs beside its listener is not to be had. The message is the one line that the user is shown."""
 
@@ -45,17 +51,21 @@ class CannotServe(Exception):
 class Peer:
     """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
 
-    __slots__ = ("_moved", "_silent_since", "answers", "error", "received_bytes", "sent_bytes", "sock")
+    __slots__ = ("_moved", "_silent_since", "answers", "error", "received_bytes", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.answers = 0
         self.received_bytes = 0
-        self.sent_bytes = 0
         # Why the peer was lost, if it was.
         self.error: Exception | None = None
         self._moved = -1
         self._silent_since = 0.0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of answers that were given to the kernel, or to a framework. Each kind of peer counts them its way."""
+        raise NotImplementedError
 
     def buffered(self) -> int:
         """Bytes counted as sent that the kernel has not taken yet: a framework may hold some."""
@@ -105,6 +115,8 @@ class Server:
         # For whoever waits as a thread does; a model that waits in another way gives its own sleep to session.answer.
         self.answer = self.session.answer(time.sleep)
         self.limits = effective_limits(model, settings, listener)
+        # An answer that takes its time takes it once for a message, however the messages' sizes change.
+        self._small_read = 0 if self.session.takes_time else min(SMALL_READ, settings.buffer_size)
         # How many connections, or answers of theirs, wait for a worker; a model with a pool tells.
         self.waiting: Callable[[], int] = lambda: 0
         # 0, or when to accept again after the capacity ran out.
@@ -205,6 +217,13 @@ class Server:
                 signal.pthread_kill(thread, WAKE)
 
         self.stop.then(wake)
+
+    def read_size(self, peer: Peer, length: int) -> int:
+        """How much to read from a peer at once, when it has had its first answer, and after a read that came back full.
+
+        `length` is what was read. Messages are taken for small if the first one is, until one of them is not.
+        """
+        return self._small_read if peer.answers == 1 and length < self._small_read else self.settings.buffer_size
 
     # The clock of an event loop
 

@@ -18,10 +18,12 @@ class Session:
     """Answers bytes with the same bytes, ASCII a-z made A-Z and every other value untouched.
 
     `work` is the dial: `respond` burns its `cpu_us`; `wait_seconds` is left to the caller, since waiting is what the
-    models differ in. An upper-cased byte depends on no other, so that it does not matter how the stream is cut.
+    models differ in; `takes_time` says whether there is either. An upper-cased byte depends on no other, so that it
+    does not matter how the stream is cut.
     """
 
     def __init__(self, work: Work) -> None:
+        self.takes_time = bool(work.wait_ms or work.cpu_us)
         self.wait_seconds = work.wait_ms / 1000
         self._cpu_ns = work.cpu_us * 1000
         # bytes.upper is ASCII only, whatever the locale.

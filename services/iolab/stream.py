@@ -19,11 +19,14 @@ class Stream(Peer):
     What a framework still held when its peer was lost counts as sent: it does not tell.
     """
 
-    __slots__ = ("_server", "cut", "finishing", "held")
+    __slots__ = ("_server", "cut", "finishing", "held", "sent_bytes")
+
+    sent_bytes: int
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         super().__init__(sock)
         sock.setblocking(False)
+        self.sent_bytes = 0
         self._server = server
         # How many bytes the framework was given and the kernel was not; the model sets it.
         self.held: Callable[[], int] = int

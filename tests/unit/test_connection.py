@@ -49,7 +49,8 @@ def advance_until(connection: Connection, condition: Callable[[], bool]) -> None
     end = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < end, "nothing came of it"
-        assert connection.advance()
+        connection.advance()
+        assert connection.interest, "it is over"
 
 
 def flood(connection: Connection, peer: socket.socket, size: int) -> int:
@@ -59,7 +60,7 @@ def flood(connection: Connection, peer: socket.socket, size: int) -> int:
         before = connection.received_bytes
         with contextlib.suppress(BlockingIOError):
             left -= peer.send(b"a" * min(left, 65536))
-        assert connection.advance()
+        connection.advance()
         if connection.received_bytes == before and not connection.interest & READ:
             break
     return connection.received_bytes
@@ -78,7 +79,7 @@ def read_all(peer: socket.socket, connection: Connection, size: int) -> bytes:
 
 def test_nothing_there_is_no_end(opened: Open) -> None:
     _, connection, _ = opened()
-    assert connection.advance()
+    assert not connection.advance()
     assert connection.interest == READ
 
 
@@ -88,6 +89,28 @@ def test_what_came_is_answered_at_once(opened: Open) -> None:
     advance_until(connection, lambda: connection.answers == 1)
     assert read_all(peer, connection, 2) == b"HI"
     assert (connection.received_bytes, connection.sent_bytes, connection.interest) == (2, 2, READ)
+
+
+def test_it_says_when_it_waits_for_something_else(opened: Open) -> None:
+    _, connection, peer = opened()
+    changes = []
+    end = time.monotonic() + DEADLINE
+    while connection.interest:
+        assert time.monotonic() < end
+        before = connection.interest
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            peer.send(b"a" * 65536)
+        changed = connection.advance()
+        assert changed == (connection.interest != before)
+        if changed:
+            changes.append(connection.interest)
+        if connection.interest == WRITE:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(BlockingIOError):
+                peer.recv(65536)
+    assert changes[0] & WRITE
+    assert changes[-1] == 0
 
 
 def test_one_read_takes_no_more_than_the_buffer(opened: Open) -> None:
@@ -127,7 +150,7 @@ def test_above_high_water_nothing_more_is_read_until_the_peer_reads(opened: Open
     assert received - connection.sent_bytes <= high_water + buffer_size
     assert not connection.interest & READ
     before = connection.received_bytes
-    assert connection.advance()
+    assert not connection.advance()
     assert connection.received_bytes == before
     read_all(peer, connection, received)
     advance_until(connection, lambda: bool(connection.interest & READ))
@@ -143,7 +166,8 @@ def test_the_peers_end_waits_for_what_is_owed(opened: Open) -> None:
         assert time.monotonic() < end
         with contextlib.suppress(BlockingIOError):
             got += len(peer.recv(65536))
-        if not connection.advance():
+        connection.advance()
+        if not connection.interest:
             break
     connection.close()
     peer.setblocking(True)
@@ -157,7 +181,8 @@ def test_a_peer_that_resets_is_over_with_its_reason(opened: Open) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
     end = time.monotonic() + DEADLINE
-    while connection.advance():
+    while connection.interest:
+        connection.advance()
         assert time.monotonic() < end
     connection.close()
     assert isinstance(connection.error, ConnectionResetError)

@@ -18,6 +18,12 @@ from iolab.settings import SELECT_LIMIT, Settings, override
 from iolab.stop import Stop
 
 
+class Counted(Peer):
+    """A peer that is told its numbers."""
+
+    sent_bytes = 0
+
+
 class Listener:
     """A listener whose accept(2) fails, or yields, as it is told."""
 
@@ -96,7 +102,7 @@ def test_one_more_than_max_connections_is_closed_at_once_and_counted(listener: s
     server = a_server(listener, accepts=Listener(first, second, third), max_connections=1)
     sock = server.accept()
     assert sock is first
-    peer = Peer(first)
+    peer = Counted(first)
     server.opened(peer)
     assert server.accept() is None
     assert second.fileno() == third.fileno() == -1
@@ -147,7 +153,7 @@ def test_idle_connections_are_looked_for_ten_times_in_idle_seconds(listener: soc
 def test_the_books_hold_open_and_closed_connections(listener: socket.socket) -> None:
     server = a_server(listener)
     with a_socket() as one, a_socket() as two:
-        first, second = Peer(one), Peer(two)
+        first, second = Counted(one), Counted(two)
         server.opened(first)
         server.opened(second)
         first.answers, first.received_bytes, first.sent_bytes = 2, 20, 18

@@ -35,7 +35,8 @@ def serve(server: Server) -> None:
 def work(server: Server, waiting: Queue) -> None:
     """A worker: begin with whoever has waited longest, and stay until that client is over."""
     while (connection := waiting.get()) is not None:
-        while connection.advance():
+        while connection.interest:
+            connection.advance()
             if server.stop.requested and not connection.drain(time.monotonic()):
                 break
             if server.settings.idle_seconds and connection.is_idle(time.monotonic()):

@@ -30,7 +30,8 @@ def serve(server: Server) -> None:
         while not server.stop.requested:
             for descriptor, _ in selector.poll(server.timeout()):
                 if connection := connections.get(descriptor):
-                    advance(selector, connections, connection)
+                    if connection.advance():
+                        update(selector, connections, connection)
                 elif descriptor == listener:
                     accept(selector, connections, server)
                     if server.paused_until:
@@ -56,13 +57,12 @@ def accept(selector: Selector, connections: Connections, server: Server) -> None
         selector.register(descriptor, READ)
 
 
-def advance(selector: Selector, connections: Connections, connection: Connection) -> None:
-    """Let a connection that is ready go on, and watch it for what it waits for next."""
-    watched = connection.interest
-    if not connection.advance():
-        close(selector, connections, connection)
-    elif connection.interest != watched:
+def update(selector: Selector, connections: Connections, connection: Connection) -> None:
+    """Watch a connection for what it waits for now; close it if that is nothing."""
+    if connection.interest:
         selector.modify(connection.fileno(), connection.interest)
+    else:
+        close(selector, connections, connection)
 
 
 def close(selector: Selector, connections: Connections, connection: Connection) -> None:
@@ -77,7 +77,9 @@ def drain(selector: Selector, connections: Connections, server: Server) -> None:
     accept(selector, connections, server)
     while not server.close_listener() or connections:
         for descriptor, _ in selector.poll(DRAIN_TICK):
-            advance(selector, connections, connections[descriptor])
+            connection = connections[descriptor]
+            if connection.advance():
+                update(selector, connections, connection)
         now = time.monotonic()
         for connection in list(connections.values()):
             if not connection.drain(now):

@@ -67,7 +67,8 @@ def serve(server: Server) -> None:
 def work(selector: select.epoll, watched: dict[int, Connection], ready: Queue) -> None:
     """A worker: answer whoever is ready, then give the connection back to the selector."""
     while (connection := ready.get()) is not None:
-        if connection.advance():
+        connection.advance()
+        if connection.interest:
             descriptor = connection.fileno()
             watched[descriptor] = connection
             selector.modify(descriptor, connection.interest | select.EPOLLONESHOT)

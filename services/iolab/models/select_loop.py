@@ -47,7 +47,8 @@ def serve(server: Server) -> None:
     while not server.stop.requested:
         for descriptor in watched.ready(server.timeout()):
             if connection := connections.get(descriptor):
-                advance(watched, connection)
+                if connection.advance():
+                    update(watched, connection)
             elif descriptor == listener:
                 accept(watched, server)
                 if server.paused_until:
@@ -72,13 +73,12 @@ def accept(watched: Watched, server: Server) -> None:
         watched.watch(connection.fileno(), READ)
 
 
-def advance(watched: Watched, connection: Connection) -> None:
-    """Let a connection that is ready go on, and watch it for what it waits for next."""
-    interest = connection.interest
-    if not connection.advance():
-        close(watched, connection)
-    elif connection.interest != interest:
+def update(watched: Watched, connection: Connection) -> None:
+    """Watch a connection for what it waits for now; close it if that is nothing."""
+    if connection.interest:
         watched.watch(connection.fileno(), connection.interest)
+    else:
+        close(watched, connection)
 
 
 def close(watched: Watched, connection: Connection) -> None:
@@ -93,7 +93,9 @@ def drain(watched: Watched, server: Server) -> None:
     accept(watched, server)
     while not server.close_listener() or watched.connections:
         for descriptor in watched.ready(DRAIN_TICK):
-            advance(watched, watched.connections[descriptor])
+            connection = watched.connections[descriptor]
+            if connection.advance():
+                update(watched, connection)
         now = time.monotonic()
         for connection in list(watched.connections.values()):
             if not connection.drain(now):
