@@ -15,13 +15,15 @@ from collections.abc import Collection
 
 from iolab.connection import READ, WRITE, Connection
 from iolab.server import DRAIN_TICK, Server
+from iolab.settings import FD_SETSIZE
 
 
 class Watched:
     """Who is asked about: what epoll keeps in the kernel, select(2) is given at each call."""
 
     def __init__(self) -> None:
-        self.connections: dict[int, Connection] = {}
+        # By descriptor, as the kernel has it: none is above what select(2) can watch.
+        self.connections: list[Connection | None] = [None] * FD_SETSIZE
         self.readers: set[int] = set()
         self.writers: set[int] = set()
 
@@ -29,6 +31,10 @@ class Watched:
         """From now on, ask whether it can be read (READ), written (WRITE), or either."""
         (self.readers.add if interest & READ else self.readers.discard)(descriptor)
         (self.writers.add if interest & WRITE else self.writers.discard)(descriptor)
+
+    def open(self) -> list[Connection]:
+        """All connections."""
+        return [connection for connection in self.connections if connection]
 
     def ready(self, timeout: float | None) -> Collection[int]:
         """Wait until some are ready, or for `timeout` seconds; each of them once."""
@@ -46,7 +52,7 @@ def serve(server: Server) -> None:
     watched.watch(stop, READ)
     while not server.stop.requested:
         for descriptor in watched.ready(server.timeout()):
-            if connection := connections.get(descriptor):
+            if connection := connections[descriptor]:
                 if connection.advance():
                     update(watched, connection)
             elif descriptor == listener:
@@ -57,7 +63,7 @@ def serve(server: Server) -> None:
             watched.watch(listener, READ)
         if server.sweep_is_due():
             now = time.monotonic()
-            for connection in list(watched.connections.values()):
+            for connection in watched.open():
                 if connection.is_idle(now):
                     close(watched, connection)
     watched.watch(listener, 0)
@@ -84,20 +90,19 @@ def update(watched: Watched, connection: Connection) -> None:
 def close(watched: Watched, connection: Connection) -> None:
     """Forget a connection that is over."""
     watched.watch(connection.fileno(), 0)
-    del watched.connections[connection.fileno()]
+    watched.connections[connection.fileno()] = None
     connection.close()
 
 
 def drain(watched: Watched, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(watched, server)
-    while not server.close_listener() or watched.connections:
+    while not server.close_listener() or server.open_count():
         for descriptor in watched.ready(DRAIN_TICK):
-            connection = watched.connections[descriptor]
-            if connection.advance():
+            if (connection := watched.connections[descriptor]) and connection.advance():
                 update(watched, connection)
         now = time.monotonic()
-        for connection in list(watched.connections.values()):
+        for connection in watched.open():
             if not connection.drain(now):
                 close(watched, connection)
         accept(watched, server)
