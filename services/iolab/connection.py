@@ -171,7 +171,7 @@ class Connection(LoopPeer):
             answer = self._answer(data)
             self.answers += 1
             if self.answers == 1 or length == self._read_size:
-                self._read_size = self._server.read_size(self, length)
+                self._read_size = self._server.read_size(length)
             if self._owed is None:
                 self._flowing = True
                 try:

@@ -86,7 +86,7 @@ class Conversation(Peer):
         answer = self._answer(data)
         self.answers += 1
         if self.answers == 1 or len(data) == self._read_size:
-            self._read_size = self._server.read_size(self, len(data))
+            self._read_size = self._server.read_size(len(data))
         sent = self._send(answer)
         while sent < len(answer):
             sent += self._send(memoryview(answer)[sent:])

@@ -218,12 +218,12 @@ class Server:
 
         self.stop.then(wake)
 
-    def read_size(self, peer: Peer, length: int) -> int:
-        """How much to read from a peer at once, when it has had its first answer, and after a read that came back full.
+    def read_size(self, length: int) -> int:
+        """How much to read from a peer at once, after its first read, and after one that came back full: of `length`.
 
-        `length` is what was read. Messages are taken for small if the first one is, until one of them is not.
+        Its messages are taken for small if the first one is, until one of them is not.
         """
-        return self._small_read if peer.answers == 1 and length < self._small_read else self.settings.buffer_size
+        return self._small_read if length < self._small_read else self.settings.buffer_size
 
     # The clock of an event loop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ import pytest
 
 from iolab.connection import READ, WRITE, Connection, finished, nothing_came, unacknowledged
 from iolab.registry import MODELS
-from iolab.server import Server, listen
-from iolab.settings import Settings
+from iolab.server import SMALL_READ, Server, listen
+from iolab.settings import Settings, Work
 from iolab.stop import Stop
 
 Pair = tuple[Server, Connection, socket.socket]
@@ -64,6 +65,39 @@ def flood(connection: Connection, peer: socket.socket, size: int) -> int:
         if connection.received_bytes == before and not connection.interest & READ:
             break
     return connection.received_bytes
+
+
+def reads(connection: Connection, peer: socket.socket, message: bytes) -> list[int]:
+    """Send a message, and have it answered: in reads of how many bytes each."""
+    peer.send(message)
+    sizes: list[int] = []
+    end = time.monotonic() + DEADLINE
+    while sum(sizes) < len(message):
+        assert time.monotonic() < end
+        before = connection.received_bytes
+        connection.advance()
+        if connection.received_bytes > before:
+            sizes.append(connection.received_bytes - before)
+    assert read_all(peer, connection, len(message)) == message.upper()
+    return sizes
+
+
+class Meanwhile:
+    """A socket at which something happens between a read and the answer."""
+
+    def __init__(self, sock: socket.socket, happens: Callable[[], object]) -> None:
+        self._sock = sock
+        self._happens = happens
+        self.send = sock.send
+
+    def recv(self, size: int) -> bytes:
+        data = self._sock.recv(size)
+        if data:
+            self._happens()
+            # The RST is there, or the answer would still go.
+            while not select.select([self._sock], [], [], 0)[0]:
+                pass
+        return data
 
 
 def read_all(peer: socket.socket, connection: Connection, size: int) -> bytes:
@@ -118,6 +152,59 @@ def test_one_read_takes_no_more_than_the_buffer(opened: Open) -> None:
     peer.send(b"abcdefgh")
     advance_until(connection, lambda: connection.answers == 1)
     assert connection.received_bytes == 3
+
+
+def test_who_sends_small_messages_is_read_from_in_small_pieces_until_one_is_large(opened: Open) -> None:
+    _, connection, peer = opened()
+    assert reads(connection, peer, b"small") == [5]
+    assert reads(connection, peer, b"a" * 1000) == [SMALL_READ, 1000 - SMALL_READ]
+    assert reads(connection, peer, b"a" * 1000) == [1000]
+    assert reads(connection, peer, b"small") == [5]
+    assert reads(connection, peer, b"a" * 1000) == [1000]
+
+
+def test_a_first_message_that_is_large_is_read_at_once(opened: Open) -> None:
+    _, connection, peer = opened()
+    assert reads(connection, peer, b"a" * 1000) == [1000]
+
+
+def test_no_message_is_cut_where_answers_take_their_time(opened: Open) -> None:
+    _, connection, peer = opened(work=Work(cpu_us=1))
+    assert reads(connection, peer, b"small") == [5]
+    assert reads(connection, peer, b"a" * 1000) == [1000]
+
+
+def test_an_answer_that_takes_its_time_is_owed_meanwhile(opened: Open) -> None:
+    server, first, peer = opened(work=Work(cpu_us=1))
+    seen = []
+
+    def respond(data: bytes) -> bytes:
+        seen.append((connection.received_bytes, connection.sent_bytes))
+        return data.upper()
+
+    connection = Connection(server, first.sock, respond)
+    for _ in range(2):
+        assert reads(connection, peer, b"hello") == [5]
+    assert seen == [(5, 0), (10, 5)]
+    assert connection.sent_bytes == 10
+
+
+@pytest.mark.parametrize("messages", [1, 2], ids=["the first one", "a later one"])
+def test_an_answer_that_its_peer_is_not_there_for_is_not_sent(opened: Open, messages: int) -> None:
+    _, connection, peer = opened()
+    for _ in range(messages - 1):
+        assert reads(connection, peer, b"hello") == [5]
+    peer.send(b"hello")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    # Read before the end is seen, which is what the answer meets.
+    sock, connection.sock = connection.sock, Meanwhile(connection.sock, peer.close)  # type: ignore[assignment]
+    end = time.monotonic() + DEADLINE
+    while connection.interest:
+        assert time.monotonic() < end
+        connection.advance()
+    connection.sock = sock
+    assert isinstance(connection.error, (ConnectionResetError, BrokenPipeError))
+    assert (connection.received_bytes, connection.sent_bytes) == (5 * messages, 5 * (messages - 1))
 
 
 def test_what_the_socket_does_not_take_is_owed_and_comes_in_order(opened: Open) -> None:
@@ -243,6 +330,21 @@ def test_the_drain_waits_for_quiet_then_sends_its_end_and_throws_away_what_still
     while connection.drain(now + 12):
         assert time.monotonic() < end
     assert connection.answers == 1
+
+
+def test_what_comes_after_the_farewell_is_counted_and_not_answered(opened: Open) -> None:
+    server, connection, peer = opened(drain_quiet_seconds=0)
+    assert reads(connection, peer, b"in time") == [7]
+    server.stop.request()
+    connection.drain(server.stop.requested_at)
+    connection.drain(server.stop.requested_at + 1)
+    peer.send(b"too late")
+    end = time.monotonic() + DEADLINE
+    while connection.received_bytes == 7:
+        assert time.monotonic() < end
+        connection.advance()
+    assert (connection.received_bytes, connection.sent_bytes, connection.answers) == (15, 7, 1)
+    assert (connection.interest, connection.error) == (READ, None)
 
 
 def test_a_byte_that_waits_unread_is_no_quiet_however_long_the_server_was_busy(opened: Open) -> None:
