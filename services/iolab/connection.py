@@ -152,7 +152,7 @@ class Connection(LoopPeer):
         waited_for = self.interest
         if self._owed is not None:
             self._send_owed(self._owed)
-        if self.interest & READ and not self._flowing:
+        if self.interest & READ:
             with contextlib.suppress(BlockingIOError):
                 self._go_on_with(self.sock.recv(self._read_size))
         return self.interest != waited_for
