@@ -11,6 +11,7 @@ from iolab import io_uring
 from iolab.connection import BUGS, LoopPeer
 from iolab.io_uring import ADDRESS_AT, HEAD_BYTES, Ring, set_address_and_size
 from iolab.server import Server
+from iolab.session import AT_ONCE
 
 # What an operation is for: the last bits of its number, before which stands the descriptor.
 RECEIVE, RECEIVE_MANY, SEND, WAIT, SEND_NOW = range(5)
@@ -26,11 +27,12 @@ Advance = Callable[[int, int], bool]
 def ring_for(server: Server) -> Ring:
     """A ring for such connections, with small buffers if they are worth it. Raises OSError where the system refuses.
 
+    They are not where answers take their time, which a message that is cut would take twice.
     All small ones together are no more than one read, nor than `high_water`: a peer whose answers are not taken has at
     most all of them twice before the kernel gives up receiving, and so is owed no more than any other.
     """
     settings = server.settings
-    small = min(settings.buffer_size, settings.high_water) // Ring.SMALL_BUFFERS
+    small = min(settings.buffer_size, settings.high_water) // Ring.SMALL_BUFFERS if server.answer is AT_ONCE else 0
     return Ring(settings.buffers, settings.buffer_size, small if small >= LEAST_SMALL_BYTES else 0)
 
 
@@ -144,8 +146,7 @@ class CompletionConnection(LoopPeer):
 
     def _has_received(self, result: int, flags: int) -> bool:
         if 0 < result <= self._high_water and self._flowing and self._sending is None:
-            # Nearly always; all in one place, because each call costs a hundredth of the answer, and by local names,
-            # because where `self._answer` is called, a method of that name is looked for first.
+            # Nearly always; in one place and by local names, for the reasons of Connection.advance.
             respond, take, submit = self._answer, self._take, self._submit
             self.received_bytes += result
             self._last = answer = respond(take(flags, result))

@@ -10,7 +10,7 @@ import struct
 import termios
 
 from iolab.server import Peer, Server
-from iolab.session import Respond
+from iolab.session import AT_ONCE, Respond
 
 # What a connection waits for, in the bits of poll(2) and epoll(7).
 READ = 1
@@ -33,7 +33,7 @@ class LoopPeer(Peer):
         super().__init__(sock)
         self._server = server
         self._respond = respond
-        self._answer = self._take_time if server.session.takes_time else respond
+        self._answer = respond if respond is AT_ONCE else self._take_time
         self._finishing = False
         # Nothing stands between a message and its answer: nothing is owed, and neither side has said farewell. The one
         # thing that is asked for each message; whatever changes that says so here.
@@ -76,7 +76,7 @@ class LoopPeer(Peer):
         raise NotImplementedError
 
     def _take_time(self, data: bytes) -> bytes:
-        """The answer, where the dial makes it take its time: it is owed meanwhile."""
+        """An answer that takes its time is owed meanwhile."""
         self._unsent_bytes += len(data)
         answer = self._respond(data)
         self._unsent_bytes -= len(data)

@@ -20,7 +20,7 @@ import msgspec
 
 from iolab import log
 from iolab.registry import Model
-from iolab.session import Session
+from iolab.session import AT_ONCE, Session
 from iolab.settings import FD_SETSIZE, RESERVE, SELECT_LIMIT, Settings, uses_select
 from iolab.stop import WAKE, Stop
 
@@ -37,7 +37,6 @@ GONE_BEFORE_ACCEPT = frozenset(
         errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM, errno.ETIMEDOUT,
     }
 )  # fmt: skip
-
 
 # What is read at once from a peer who sends small messages: the largest bytes object that Python's own allocator makes.
 # For a larger one it asks malloc(3), to give back all that has not come: a twentieth of an answer's cost.
@@ -115,8 +114,6 @@ class Server:
         # For whoever waits as a thread does; a model that waits in another way gives its own sleep to session.answer.
         self.answer = self.session.answer(time.sleep)
         self.limits = effective_limits(model, settings, listener)
-        # An answer that takes its time takes it once for a message, however the messages' sizes change.
-        self._small_read = 0 if self.session.takes_time else min(SMALL_READ, settings.buffer_size)
         # How many connections, or answers of theirs, wait for a worker; a model with a pool tells.
         self.waiting: Callable[[], int] = lambda: 0
         # 0, or when to accept again after the capacity ran out.
@@ -221,9 +218,11 @@ class Server:
     def read_size(self, length: int) -> int:
         """How much to read from a peer at once, after its first read, and after one that came back full: of `length`.
 
-        Its messages are taken for small if the first one is, until one of them is not.
+        Its messages are taken for small if the first one is, until one of them is not. That one is read in two, so that
+        it would take its time twice where answers take any: there nobody is taken for small.
         """
-        return self._small_read if length < self._small_read else self.settings.buffer_size
+        small = min(SMALL_READ, self.settings.buffer_size)
+        return small if length < small and self.answer is AT_ONCE else self.settings.buffer_size
 
     # The clock of an event loop
 

@@ -9,6 +9,9 @@ from iolab.settings import Work
 
 Respond = Callable[[bytes], bytes]
 
+# Answers that take no time are made by this very function. It is ASCII only, whatever the locale.
+AT_ONCE: Respond = bytes.upper
+
 
 class NoAnswer(Exception):
     """Whoever was to answer has not: the connection ends, with this message as its reason in the log."""
@@ -18,16 +21,13 @@ class Session:
     """Answers bytes with the same bytes, ASCII a-z made A-Z and every other value untouched.
 
     `work` is the dial: `respond` burns its `cpu_us`; `wait_seconds` is left to the caller, since waiting is what the
-    models differ in; `takes_time` says whether there is either. An upper-cased byte depends on no other, so that it
-    does not matter how the stream is cut.
+    models differ in. An upper-cased byte depends on no other, so that it does not matter how the stream is cut.
     """
 
     def __init__(self, work: Work) -> None:
-        self.takes_time = bool(work.wait_ms or work.cpu_us)
         self.wait_seconds = work.wait_ms / 1000
         self._cpu_ns = work.cpu_us * 1000
-        # bytes.upper is ASCII only, whatever the locale.
-        self.respond: Respond = self._burn_and_respond if work.cpu_us else bytes.upper
+        self.respond: Respond = self._burn_and_respond if work.cpu_us else AT_ONCE
 
     def answer(self, sleep: Callable[[float], object]) -> Respond:
         """`respond`, with the dial's wait in front of it, in the way of `sleep` (seconds)."""

@@ -1,25 +1,17 @@
-"""Models that call recv(2) themselves: how much they ask for, seen by how many answers a message has."""
+"""Models that receive by themselves: how much they ask for, seen by how many answers a message has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from iolab_client import peers
-from tests.support.models import only
+from tests.support.models import but, only
 from tests.support.server import RunningServer
 
 Start = Callable[..., RunningServer]
 
-receives_itself = only(
-    "blocking_pool",
-    "busy_poll",
-    "select_loop",
-    "epoll_loop",
-    "epoll_pool",
-    "thread_per_connection",
-    "gevent_greenlets",
-    "prefork_epoll",
-)
+# Who reads for their models.
+FRAMEWORKS = ("asyncio_streams", "tornado_iostream", "twisted_reactor")
 
 
 def answers(server: RunningServer, *messages: bytes) -> int:
@@ -31,7 +23,7 @@ def answers(server: RunningServer, *messages: bytes) -> int:
     return int(server.metric("answers_total") - before)
 
 
-@receives_itself
+@but(*FRAMEWORKS, "task_queue")
 def test_only_the_first_large_message_of_one_who_began_small_is_read_in_two(start: Start) -> None:
     large = b"a" * 1000
     server = start()
@@ -40,7 +32,12 @@ def test_only_the_first_large_message_of_one_who_began_small_is_read_in_two(star
     assert answers(server, b"small", large, large) == 4
 
 
-@receives_itself
+@but(*FRAMEWORKS)
 def test_an_answer_that_takes_its_time_takes_it_once_for_a_message(start: Start) -> None:
-    server = start(work={"wait_ms": 1})
-    assert answers(server, b"small", b"a" * 1000) == 2
+    server = start(work={"cpu_us": 1})
+    assert answers(server, b"small", b"small", b"a" * 1000) == 3
+
+
+@only("task_queue")
+def test_an_answer_that_is_made_elsewhere_is_one_task_for_a_message(start: Start) -> None:
+    assert answers(start(), b"small", b"small", b"a" * 1000) == 3

@@ -168,14 +168,15 @@ def test_a_first_message_that_is_large_is_read_at_once(opened: Open) -> None:
     assert reads(connection, peer, b"a" * 1000) == [1000]
 
 
-def test_no_message_is_cut_where_answers_take_their_time(opened: Open) -> None:
-    _, connection, peer = opened(work=Work(cpu_us=1))
+@pytest.mark.parametrize("work", [Work(cpu_us=1), Work(wait_ms=1)], ids=["to compute", "to wait"])
+def test_no_message_is_cut_where_answers_take_their_time(opened: Open, work: Work) -> None:
+    _, connection, peer = opened(work=work)
     assert reads(connection, peer, b"small") == [5]
     assert reads(connection, peer, b"a" * 1000) == [1000]
 
 
 def test_an_answer_that_takes_its_time_is_owed_meanwhile(opened: Open) -> None:
-    server, first, peer = opened(work=Work(cpu_us=1))
+    server, first, peer = opened()
     seen = []
 
     def respond(data: bytes) -> bytes:

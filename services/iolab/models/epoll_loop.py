@@ -75,7 +75,7 @@ def close(selector: Selector, connections: Connections, connection: Connection) 
 def drain(selector: Selector, connections: Connections, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(selector, connections, server)
-    while not server.close_listener() or connections:
+    while not server.close_listener() or server.open_count():
         for descriptor, _ in selector.poll(DRAIN_TICK):
             connection = connections[descriptor]
             if connection.advance():
