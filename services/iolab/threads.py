@@ -101,6 +101,10 @@ def _thread(folder: Path) -> dict[str, Any]:
     status = _status(folder)
     # The name stands in brackets and may hold any character, brackets too: count the fields from the last one.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    # Woken between the two looks, and often by them: who looks gives up the lock that others wait for. A thread that
+    # can run waits in no call, whichever it comes back from.
+    if fields[0] == "R":
+        number = "running"
     return {
         "tid": int(folder.name),
         "name": status["Name"],

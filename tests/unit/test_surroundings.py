@@ -69,6 +69,29 @@ def test_a_photograph_shows_each_thread_by_name_and_by_the_call_it_waits_in() ->
         thread.join(DEADLINE)
 
 
+def test_in_a_photograph_no_thread_that_can_run_waits_in_a_call() -> None:
+    over = threading.Event()
+
+    def spin() -> None:
+        while not over.is_set():
+            pass
+
+    thread = start_thread(spin, "spins")
+    try:
+        entries = [
+            entry
+            for _ in range(200)
+            for (process,) in [photograph([os.getpid()], leave_out=threading.get_native_id())]
+            for entry in process["threads"]
+            if entry["name"] == "spins"
+        ]
+    finally:
+        over.set()
+        thread.join(DEADLINE)
+    can_run = {entry["syscall"] for entry in entries if entry["state"] == "R"}
+    assert can_run == {"running"}
+
+
 def test_a_system_without_threads_is_a_capacity_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
