@@ -16,6 +16,7 @@ from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer, Target
 
 USED = pytest.StashKey[list[RunningServer]]()
+USED_TARGETS = pytest.StashKey["_Targets"]()
 TARGETS = ("process", "compose")
 # Where a module of the docker suite is done beside the others, in a project of its own.
 DOCKER_GROUPS = {
@@ -143,16 +144,29 @@ class _Targets:
             pytest.skip(self._no_engine)
         return compose.ComposeTarget()
 
+    def end_shared(self) -> None:
+        """End the servers that tests shared until now."""
+        for fleet in self._fleets.values():
+            fleet.end_shared()
+
     def close(self) -> None:
         for fleet in self._fleets.values():
             fleet.close()
 
 
 @pytest.fixture(scope="session")
-def _targets() -> Iterator[_Targets]:
-    targets = _Targets()
+def _targets(request: pytest.FixtureRequest) -> Iterator[_Targets]:
+    targets = request.session.stash[USED_TARGETS] = _Targets()
     yield targets
     targets.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a group's tests share ends with the group: one that polls would go on beside whatever comes next."""
+    targets = item.session.stash.get(USED_TARGETS, None)
+    if targets and (nextitem is None or _group(nextitem) != _group(item)):
+        targets.end_shared()
 
 
 @pytest.fixture

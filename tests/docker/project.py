@@ -18,7 +18,7 @@ from docker.models.networks import Network
 
 from iolab.registry import MODELS, Model
 from iolab_client import peers
-from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, ComposeTarget, InContainer, compose_environment
+from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, UNCHECKED, ComposeTarget, InContainer, compose_environment
 from tests.support.server import Settings
 from tests.support.waiting import eventually
 
@@ -105,12 +105,11 @@ class Project(ComposeTarget):
         # Everyone may write there, so that it is the mount alone which keeps a container from it.
         for path in (self.folder, *self.folder.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
-        self.health_after_up: dict[str, str] = {}
         self._waking = threading.Lock()
         self._variables = {
             "IOLAB_CONFIGS": str(self.folder),
-            # A check is a process in each container, a tenth of a second of processor time: not often.
-            "HEALTH_INTERVAL": "30s",
+            # Who waits until they are healthy says how often they are looked at.
+            **UNCHECKED,
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # Empty: the engine picks one.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
@@ -128,6 +127,13 @@ class Project(ComposeTarget):
     def up(self, *arguments: str) -> None:
         """`docker compose up`, of images that are there. AssertionError if it does not exit with 0."""
         self.compose("up", "--detach", "--no-build", *arguments)
+
+    def up_unchecked(self) -> None:
+        """Every model up and listening, without the checks that `up --wait` waits for and that never end."""
+        for model in MODELS.values():
+            self._start_services(model.parts)
+        self.up("--no-deps", *(model.service for model in MODELS.values()))
+        at_once(lambda model: self.service(model).listening).all()
 
     def down(self) -> str:
         """What `make down` does."""
@@ -155,13 +161,7 @@ class Project(ComposeTarget):
 
     def container(self, model: Model) -> Container:
         """A model's container, running or not."""
-        (found,) = self._containers(model)
-        return found
-
-    def _containers(self, model: Model) -> list[Container]:
-        labels = [f"project={self.project}", f"service={model.service}", "oneoff=False"]
-        filters = [f"com.docker.compose.{label}" for label in labels]
-        found: list[Container] = self.client.containers.list(all=True, filters={"label": filters})
+        (found,) = self.containers_of(model.service)
         return found
 
     def service(self, model: Model) -> Service:
@@ -174,7 +174,7 @@ class Project(ComposeTarget):
 
     def let_rest(self) -> None:
         """Pause what polls until somebody asks for it: it would take its share from the tests that are about others."""
-        for container in self._containers(POLLS):
+        for container in self.containers_of(POLLS.service):
             # runc gives up on a container that is being throttled: then it rests after the next test.
             with contextlib.suppress(APIError):
                 if container.status == "running":
@@ -183,7 +183,7 @@ class Project(ComposeTarget):
     def _wake(self) -> None:
         # Tests start several containers at once, and what is awake can't be woken. A project may be up without it.
         with self._waking:
-            for container in self._containers(POLLS):
+            for container in self.containers_of(POLLS.service):
                 if container.status == "paused":
                     container.unpause()
 

@@ -35,6 +35,7 @@ class Running:
     """A container that serves."""
 
     container_id: str | None
+    health: str
     listening: dict[str, Any]
     published_ports: list[str]
     answers: list[bytes]
@@ -64,6 +65,7 @@ def look_at(project: Project, model: Model) -> Running:
             answers.append(peers.exchange(client, payload.ALL_BYTES * 100))
     return Running(
         container_id=service.container.id,
+        health=service.health,
         listening=service.listening,
         published_ports=[port for port, bindings in ports.items() if bindings],
         answers=answers,
@@ -102,7 +104,7 @@ def refused(changed: Project) -> Outcomes[Ended]:
 
 @pytest.fixture(scope="module")
 def followed(changed: Project, refused: Outcomes[Ended]) -> Outcomes[Running]:
-    """What came of `make up`."""
+    """What came of `make up`, which returns when all are healthy."""
     made = changed.follow_configs()
     assert made.returncode == 0, made.stderr
     changed.up("--wait")
@@ -151,6 +153,10 @@ def test_a_port_that_compose_does_not_publish_stops_the_container_with_the_line_
     assert f"docker-compose.yml publishes {model.port};" in line
     assert "`make up`" in line
     assert f"{model.environment_prefix}_PORT={port}" in line
+
+
+def test_after_make_up_every_model_is_healthy(followed: Outcomes[Running], model: Model) -> None:
+    assert followed.of(model).health == "healthy"
 
 
 def test_after_make_up_the_new_port_answers(followed: Outcomes[Running], model: Model) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from docker.models.containers import Container
 
 from iolab.registry import MODELS
 from iolab_client import payload, peers
@@ -45,16 +44,9 @@ def service(queue: Project) -> Iterator[Service]:
     service.close_clients()
 
 
-def containers(project: Project, service: str) -> list[Container]:
-    """A service's containers, running or not."""
-    labels = [f"com.docker.compose.{label}" for label in (f"project={project.project}", f"service={service}")]
-    found: list[Container] = project.client.containers.list(all=True, filters={"label": labels})
-    return found
-
-
 @as_anybody
 def test_a_part_is_hardened_and_publishes_nothing(queue: Project, part: str) -> None:
-    (container,) = containers(queue, part)
+    (container,) = queue.containers_of(part)
     host = container.attrs["HostConfig"]
     assert container.attrs["Config"]["User"] == "10001:10001"
     assert host["ReadonlyRootfs"] is True
@@ -73,12 +65,12 @@ def test_the_brokers_network_has_no_way_out(queue: Project) -> None:
     assert {container.name for container in network.containers} == {
         container.name
         for service in (TASK_QUEUE.service, *TASK_QUEUE.parts)
-        for container in containers(queue, service)
+        for container in queue.containers_of(service)
     }
 
 
 def test_the_broker_answers_nobody_without_the_password(queue: Project) -> None:
-    (broker,) = containers(queue, BROKER)
+    (broker,) = queue.containers_of(BROKER)
     ask = "exec 3<>/dev/tcp/127.0.0.1/6379; printf 'KEYS *\\r\\n' >&3; read -r answer <&3; echo \"$answer\""
     code, printed = broker.exec_run(["bash", "-c", ask])
     assert code == 0
@@ -90,7 +82,7 @@ def test_the_password_is_where_it_is_needed_and_is_shown_nowhere(queue: Project,
     assert code == 0
     assert len(password) == 48
     for name in (TASK_QUEUE.service, *TASK_QUEUE.parts):
-        for container in containers(queue, name):
+        for container in queue.containers_of(name):
             assert password not in json.dumps(container.attrs)
             assert password not in container.logs().decode()
             assert password not in json.dumps(container.top(ps_args="-eo pid,args"))
@@ -98,7 +90,7 @@ def test_the_password_is_where_it_is_needed_and_is_shown_nowhere(queue: Project,
 
 
 def test_a_broker_keeps_its_memory_bounded_and_refuses_rather_than_forgets(queue: Project) -> None:
-    (broker,) = containers(queue, BROKER)
+    (broker,) = queue.containers_of(BROKER)
     ask = 'valkey-cli --no-auth-warning -a "$(cat /run/broker/password)" config get "maxmemory*"'
     code, printed = broker.exec_run(["bash", "-c", ask])
     assert code == 0
@@ -123,7 +115,7 @@ def test_more_workers_do_more_at_once(queue: Project, service: Service) -> None:
     assert seconds(count) >= count * WAIT_MS / 1000
     queue.up("--wait", "--no-recreate", "--scale", f"{WORKER}=4", WORKER)
     try:
-        assert len(containers(queue, WORKER)) == 4
+        assert len(queue.containers_of(WORKER)) == 4
         eventually(lambda: seconds(count) < count * WAIT_MS / 1000, "four workers are faster than one can be")
     finally:
         queue.up("--wait", "--no-recreate", "--scale", f"{WORKER}=1", WORKER)
@@ -137,7 +129,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_stream_costs_no_byte(queue: 
     reader.start()
     eventually(lambda: service.metric("answers_total") >= before + 3, "the stream is under way")
     # The only one, and a task takes its time: it has the stream's next one in its hands.
-    (worker,) = containers(queue, WORKER)
+    (worker,) = queue.containers_of(WORKER)
     worker.kill()
     worker.remove()
     queue.up("--wait", "--no-recreate", "--scale", f"{WORKER}=1", WORKER)
@@ -149,7 +141,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_stream_costs_no_byte(queue: 
 def test_who_waits_while_the_broker_is_killed_and_started_again_gets_every_byte(
     queue: Project, service: Service
 ) -> None:
-    (broker,) = containers(queue, BROKER)
+    (broker,) = queue.containers_of(BROKER)
     client = service.connect()
     broker.kill()
     assert service.event("broker_lost")

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ CHECKOUT = Path(__file__).parents[2]
 UNUSED_PORT = 1
 # Ends a command that hangs; on a crowded machine a start of everything may take minutes.
 COMPOSE_SECONDS = 240
+# A health check is a client too: it is counted and takes a worker; and each is a process in a container.
+UNCHECKED = {"HEALTH_INTERVAL": "1h"}
 # Less than a user's has by default: it polls as long as it is up, beside everything else that is tested.
 BUSY_POLL_CPUS = 0.25
 
@@ -344,7 +346,7 @@ class ComposeTarget(Target):
     def _build_house(self, model: Model) -> House:
         self._start_parts(model)
         configs = self.configs({})
-        variables = {"HEALTH_INTERVAL": "1h", "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS), "IOLAB_CONFIGS": str(configs)}
+        variables = UNCHECKED | {"BUSY_POLL_CPUS": str(BUSY_POLL_CPUS), "IOLAB_CONFIGS": str(configs)}
         command = ["run", "--detach", "--no-deps", "--no-TTY", "--entrypoint", "sleep", model.service, "infinity"]
         printed = self.compose(*command, variables=variables)
         return House(self.client.containers.get(printed.split()[-1]), configs)
@@ -362,8 +364,7 @@ class ComposeTarget(Target):
         configs = self.configs({model.slug: values})
         chosen = {
             f"{model.environment_prefix}_PORT": str(values["port"]),
-            # A health check is a client too: it would be counted, and take a worker.
-            "HEALTH_INTERVAL": "1h",
+            **UNCHECKED,
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # For the tests whose deadline is not what they are about.
             "STOP_GRACE_SECONDS": "60",
@@ -390,9 +391,26 @@ class ComposeTarget(Target):
         """Start what a model needs beside its own container, once: all of its containers share it."""
         if missing := [part for part in model.parts if part not in self._parts]:
             configs = self.configs({model.slug: {"port": model.port}})
-            variables = {"IOLAB_CONFIGS": str(configs), "HEALTH_INTERVAL": "2s"}
-            self.compose("up", "--detach", "--wait", "--no-build", *missing, variables=variables)
+            self._start_services(missing, UNCHECKED | {"IOLAB_CONFIGS": str(configs)})
             self._parts |= set(missing)
+
+    def _start_services(self, services: Iterable[str], variables: Mapping[str, str] | None = None) -> None:
+        """`up` of services one after the other, each waited for until its own health check passes.
+
+        It is asked here: the engine would go on asking as long as the container is up.
+        """
+        for service in services:
+            self.compose("up", "--detach", "--no-deps", "--no-build", service, variables=variables)
+            (container,) = self.containers_of(service)
+            _, *check = container.attrs["Config"]["Healthcheck"]["Test"]
+            eventually(lambda: container.exec_run(check).exit_code == 0, f"{service} is healthy")
+
+    def containers_of(self, service: str) -> list[Container]:
+        """A service's containers, running or not; none that `run` has made."""
+        labels = [f"project={self.project}", f"service={service}", "oneoff=False"]
+        filters = [f"com.docker.compose.{label}" for label in labels]
+        found: list[Container] = self.client.containers.list(all=True, filters={"label": filters})
+        return found
 
     def configs(self, models: Mapping[str, Settings], parent: Path | None = None) -> Path:
         """A config folder that a container may be given, with these models' settings in it."""

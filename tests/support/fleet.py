@@ -55,13 +55,16 @@ class Fleet:
                 del self._shared[key]
                 server.remove()
 
+    def end_shared(self) -> None:
+        """End those that are shared; who asks for one then has it started anew."""
+        while self._shared:
+            self._shared.popitem()[1].remove()
+
     def close(self) -> None:
         """End all."""
         try:
-            for server in self._shared.values():
-                server.remove()
+            self.end_shared()
         finally:
-            self._shared.clear()
             self.target.close()
 
 
