@@ -130,8 +130,8 @@ class Project(ComposeTarget):
 
     def up_unchecked(self) -> None:
         """Every model up and listening, without the checks that `up --wait` waits for and that never end."""
-        for model in MODELS.values():
-            self._start_services(model.parts)
+        for part in (part for model in MODELS.values() for part in model.parts):
+            self._start_service(part)
         self.up("--no-deps", *(model.service for model in MODELS.values()))
         at_once(lambda model: self.service(model).listening).all()
 

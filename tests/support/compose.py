@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -391,19 +391,19 @@ class ComposeTarget(Target):
         """Start what a model needs beside its own container, once: all of its containers share it."""
         if missing := [part for part in model.parts if part not in self._parts]:
             configs = self.configs({model.slug: {"port": model.port}})
-            self._start_services(missing, UNCHECKED | {"IOLAB_CONFIGS": str(configs)})
+            for part in missing:
+                self._start_service(part, UNCHECKED | {"IOLAB_CONFIGS": str(configs)})
             self._parts |= set(missing)
 
-    def _start_services(self, services: Iterable[str], variables: Mapping[str, str] | None = None) -> None:
-        """`up` of services one after the other, each waited for until its own health check passes.
+    def _start_service(self, service: str, variables: Mapping[str, str] | None = None) -> None:
+        """`up` of a service, waited for until its own health check passes.
 
         It is asked here: the engine would go on asking as long as the container is up.
         """
-        for service in services:
-            self.compose("up", "--detach", "--no-deps", "--no-build", service, variables=variables)
-            (container,) = self.containers_of(service)
-            _, *check = container.attrs["Config"]["Healthcheck"]["Test"]
-            eventually(lambda: container.exec_run(check).exit_code == 0, f"{service} is healthy")
+        self.compose("up", "--detach", "--no-deps", "--no-build", service, variables=variables)
+        (container,) = self.containers_of(service)
+        _, *check = container.attrs["Config"]["Healthcheck"]["Test"]
+        eventually(lambda: container.exec_run(check).exit_code == 0, f"{service} is healthy")
 
     def containers_of(self, service: str) -> list[Container]:
         """A service's containers, running or not; none that `run` has made."""
