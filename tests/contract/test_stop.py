@@ -22,6 +22,8 @@ from tests.support.waiting import eventually, for_a_while
 Start = Callable[..., RunningServer]
 
 MEBIBYTE = 1024 * 1024
+# More than any server and its kernel take from a client that reads nothing.
+STREAM = payload.make(16 * MEBIBYTE)
 # `drain_seconds` of a server whose test is not about them: all the time that a slow machine takes.
 PATIENCE_SECONDS = 50
 
@@ -32,12 +34,12 @@ def stop(server: RunningServer) -> None:
     server.event("draining")
 
 
-def stuck_reader(server: RunningServer, stream: bytes) -> tuple[socket.socket, int]:
+def stuck_reader(server: RunningServer) -> tuple[socket.socket, int]:
     """A client that sent until nothing more was taken, and has read nothing; and how much it sent."""
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     # It has begun: what its first answer takes is no silence.
     assert peers.ask(client, b"a") == b"A"
-    return client, flood_all([client], stream)
+    return client, flood_all([client], STREAM)
 
 
 def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
@@ -115,11 +117,10 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
 
 def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
     server = start(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
-    stream = payload.make(16 * MEBIBYTE)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     # It has begun: what its first answer takes is no silence.
     assert peers.ask(client, b"a") == b"A"
-    sent, received = flood_until_owed(client, stream, MEBIBYTE)
+    sent, received = flood_until_owed(client, STREAM, MEBIBYTE)
     # A thread that blocks in send(2) owes one read only; the rest of the 1 MiB is in the kernel.
     eventually(
         lambda: server.metric("received_bytes_total") > server.metric("sent_bytes_total"), "the server owes an answer"
@@ -129,7 +130,7 @@ def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: St
         assert server.exit_code() is None
 
     received += peers.read_to_end(client)
-    assert payload.difference(received, payload.answer(stream[:sent])) is None
+    assert payload.difference(received, payload.answer(STREAM[:sent])) is None
     assert server.wait() == 0
 
 
@@ -151,12 +152,11 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
 
 def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
     server = start(high_water=64 * MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
-    stream = payload.make(16 * MEBIBYTE)
-    client, sent = stuck_reader(server, stream)
+    client, sent = stuck_reader(server)
     peers.half_close(client)
     stop(server)
 
-    assert payload.difference(peers.read_to_end(client), payload.answer(stream[:sent])) is None
+    assert payload.difference(peers.read_to_end(client), payload.answer(STREAM[:sent])) is None
     assert server.wait() == 0
 
 
@@ -217,7 +217,7 @@ def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(
 
 def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=1)
-    flood_all(server.connect_many(2, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES), payload.make(16 * MEBIBYTE))
+    flood_all(server.connect_many(2, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES), STREAM)
     stop(server)
 
     assert server.wait() == 1
@@ -228,7 +228,7 @@ def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_ex
 
 def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=9)
-    stuck_reader(server, payload.make(16 * MEBIBYTE))
+    stuck_reader(server)
     stop(server)
     server.stop(signal.SIGINT)
 
@@ -240,7 +240,7 @@ def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
 def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Start) -> None:
     server = start(drain_seconds=PATIENCE_SECONDS)
     assert server.page("/healthz")[0] == 200
-    client, _ = stuck_reader(server, payload.make(16 * MEBIBYTE))
+    client, _ = stuck_reader(server)
     stop(server)
 
     def refused() -> bool:

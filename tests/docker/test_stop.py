@@ -158,9 +158,7 @@ def test_a_transfer_in_flight_arrives_whole(stops: Stops, model: Model, way: str
 
 
 @pytest.mark.parametrize("reader", ["slow", "slow, half-closed"])
-def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(
-    stops: Stops, model: Model, reader: str
-) -> None:
+def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(stops: Stops, model: Model, reader: str) -> None:
     stopped = stops(everyone, model)
 
     assert len(stopped.clients[reader].due) >= MEBIBYTE
