@@ -15,7 +15,7 @@ import pytest
 from iolab import registry
 from iolab.registry import YARDSTICK
 from iolab_client import bundle, containers, peers
-from tests.support.compose import ComposeTarget, InContainer
+from tests.support.compose import UNCHECKED, ComposeTarget, InContainer
 from tests.support.waiting import eventually
 
 EPOLL = registry.find("epoll_loop")
@@ -82,7 +82,7 @@ def test_who_runs_beside_it_is_paused_meanwhile_and_nothing_is_left(target: Comp
 
 
 def test_the_yardstick_is_hardened_like_a_model_and_not_published(target: ComposeTarget) -> None:
-    variables = {"IOLAB_CONFIGS": str(target.configs({})), "HEALTH_INTERVAL": "1h"}
+    variables = UNCHECKED | {"IOLAB_CONFIGS": str(target.configs({}))}
     printed = target.compose("run", "--detach", "--no-TTY", YARDSTICK.service, variables=variables)
     container = target.client.containers.get(printed.split()[-1])
     server = InContainer(YARDSTICK, {"port": YARDSTICK.port}, container)
