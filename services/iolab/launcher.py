@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,20 +41,23 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple
         raise LaunchError("\n".join(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items()))
     logs = runfiles.folder()
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    started = {slug: _start(slug, folder, logs if detach else None) for slug in chosen}
+    started: dict[str, subprocess.Popen[bytes]] = {}
     servers = []
     try:
+        for slug in chosen:
+            started[slug] = _start(slug, folder, logs if detach else None)
         for slug, process in started.items():
-            servers.append(_wait_until_announced(slug, process, logs if detach else None))
-    except LaunchError:
+            server = _wait_until_announced(slug, process, logs if detach else None)
+            if server.port != settings[slug].port:
+                raise LaunchError(f"{slug} listens on {server.port} instead of {settings[slug].port}")
+            servers.append(server)
+    except BaseException:
+        # Whatever it was, Ctrl-C too: half of them is not what was asked for.
         for process in started.values():
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()
+        for process in started.values():
+            process.wait()
         raise
-    for server in servers:
-        asked = settings[server.model].port
-        if asked != server.port:
-            raise LaunchError(f"{server.model} listens on {server.port} instead of {asked}")
     return servers, reasons
 
 
@@ -77,15 +81,15 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
     """Stop what `start` started, of the models `slugs` if given; return what was stopped. Raises LaunchError."""
     servers = [server for server in runfiles.running() if server.by_up and (slugs is None or server.model in slugs)]
     for server in servers:
-        os.kill(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGTERM)
     end = time.monotonic() + GRACE_SECONDS + max((server.drain_seconds for server in servers), default=0)
-    left = servers
-    while left:
-        left = [server for server in runfiles.running() if server in servers]
-        if left and time.monotonic() > end:
+    # Its file is gone a little before it is.
+    while left := [server for server in servers if runfiles.lives(server)]:
+        if time.monotonic() > end:
             names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
             raise LaunchError(f"still there after their drain_seconds: {names}; end them with kill -9")
-        time.sleep(TICK_SECONDS if left else 0)
+        time.sleep(TICK_SECONDS)
     return servers
 
 

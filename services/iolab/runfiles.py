@@ -76,16 +76,18 @@ def running() -> list[Running]:
             server = msgspec.json.decode(file.read_bytes(), type=Running)
         except (OSError, msgspec.DecodeError):
             continue
-        # The start time tells the server from a later process with its number.
-        if psutil.pid_exists(server.pid) and _started(server.pid) == server.started:
+        if lives(server):
             found.append(server)
         else:
             file.unlink(missing_ok=True)
     return sorted(found, key=lambda server: server.started)
 
 
-def _started(pid: int) -> float | None:
+def lives(server: Running) -> bool:
+    """Whether its process has not ended. One that has, and that nobody has asked for its exit code, does not live."""
     try:
-        return psutil.Process(pid).create_time()
+        process = psutil.Process(server.pid)
+        # The start time tells the server from a later process with its number.
+        return process.create_time() == server.started and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return None
+        return False
