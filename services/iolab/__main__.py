@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -77,9 +76,9 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
     """Run the models (all, if none is named) as plain processes of this machine."""
     from iolab import launcher
     from iolab.settings import BadSetting
+    from iolab.stop import block_signals
 
-    # As Ctrl-C, so that a SIGTERM stops the servers too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    block_signals()
     try:
         servers, reasons = launcher.start(slugs, folder, detach=detach)
         click.echo(launcher.table(servers), err=not detach)
@@ -100,7 +99,9 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
 def down() -> None:
     """Stop what `iolab up` started."""
     from iolab import launcher
+    from iolab.stop import block_signals
 
+    block_signals()
     try:
         stopped = launcher.stop()
     except launcher.LaunchError as error:

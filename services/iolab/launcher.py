@@ -1,4 +1,8 @@
-"""All models as plain processes of this machine: `iolab up` and `iolab down`, for where there is no Docker."""
+"""All models as plain processes of this machine: `iolab up` and `iolab down`, for where there is no Docker.
+
+Whoever calls has blocked the stop's signals. They are taken between two steps, so that none is lost in a moment in
+which nobody would end what was started.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from iolab import runfiles
 from iolab.registry import MODELS, find
 from iolab.runfiles import Running
 from iolab.settings import load_all
+from iolab.stop import SIGNALS
 
 # Importing an interpreter's worth of modules on a busy machine.
 START_SECONDS = 30
@@ -30,7 +35,7 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple
     """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
 
     Returns the servers, and why each model that this machine cannot run was left out. Detached servers log to files in
-    the run folder. Raises BadSetting, LaunchError.
+    the run folder. Raises BadSetting, LaunchError, KeyboardInterrupt.
     """
     settings = load_all(folder)
     chosen = [find(slug).slug for slug in slugs] or list(MODELS)
@@ -52,7 +57,7 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple
                 raise LaunchError(f"{slug} listens on {server.port} instead of {settings[slug].port}")
             servers.append(server)
     except BaseException:
-        # Whatever it was, Ctrl-C too: half of them is not what was asked for.
+        # A signal too: half of them is not what was asked for.
         for process in started.values():
             process.terminate()
         for process in started.values():
@@ -62,23 +67,27 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple
 
 
 def run_until_stopped(servers: list[Running]) -> int:
-    """Wait until every server is gone; on KeyboardInterrupt stop them. Return 1 if one of them failed."""
+    """Wait until every server is gone; at a signal stop them. Return 1 if one of them failed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     children = {server.pid for server in servers}
     failed = False
-    while children:
-        try:
-            pid, status = os.wait()
-        except KeyboardInterrupt:
-            for pid in children:
-                os.kill(pid, signal.SIGTERM)
-            continue
-        children.discard(pid)
-        failed = failed or status != 0
-    return int(failed)
+    while True:
+        for child in tuple(children):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            children.discard(pid)
+            failed = failed or status != 0
+        if not children:
+            return int(failed)
+        if signal.sigwait({*SIGNALS, signal.SIGCHLD}) != signal.SIGCHLD:
+            for child in children:
+                os.kill(child, signal.SIGTERM)
 
 
 def stop(slugs: list[str] | None = None) -> list[Running]:
-    """Stop what `start` started, of the models `slugs` if given; return what was stopped. Raises LaunchError."""
+    """Stop what `start` started, of the models `slugs` if given; return what was stopped.
+
+    Raises LaunchError, KeyboardInterrupt.
+    """
     servers = [server for server in runfiles.running() if server.by_up and (slugs is None or server.model in slugs)]
     for server in servers:
         with contextlib.suppress(ProcessLookupError):
@@ -89,7 +98,7 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
         if time.monotonic() > end:
             names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
             raise LaunchError(f"still there after their drain_seconds: {names}; end them with kill -9")
-        time.sleep(TICK_SECONDS)
+        _tick()
     return servers
 
 
@@ -127,5 +136,11 @@ def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], logs: Pat
             if logs is not None:
                 said = (logs / f"{slug}.log").read_text().strip() or "it said nothing"
             raise LaunchError(f"{slug} ended with exit {process.returncode}: {said}")
-        time.sleep(TICK_SECONDS)
+        _tick()
     raise LaunchError(f"{slug} (pid {process.pid}) did not listen within {START_SECONDS} s")
+
+
+def _tick() -> None:
+    """Let a moment pass. Raises KeyboardInterrupt if a signal has come."""
+    if signal.sigtimedwait(SIGNALS, TICK_SECONDS):
+        raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -51,15 +52,21 @@ class Launcher:
         values = {"port": self.ports[slug], **settings}
         (self.configs / "models" / f"{slug}.yaml").write_text(yaml.safe_dump(values))
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def begin(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
             [sys.executable, "-m", "iolab", *words],
             cwd=self._folder,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as command:
+            try:
+                yield command
+            finally:
+                # One that hangs is a failed test, and not a suite that hangs.
+                command.kill()
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr."""
