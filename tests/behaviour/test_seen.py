@@ -125,9 +125,8 @@ def test_the_dial_burns_the_servers_processor_time(start: Start) -> None:
     assert server.cpu_seconds() - before >= 0.28
 
 
-def test_the_dial_lets_an_answer_wait(start: Start) -> None:
-    server = start(work={"wait_ms": 300})
-    client = server.connect()
+def test_the_dial_lets_an_answer_wait(share: Share) -> None:
+    client = share(work={"wait_ms": 300}).connect()
     begin = time.monotonic()
     assert peers.ask(client, b"a") == b"A"
     assert time.monotonic() - begin >= 0.3

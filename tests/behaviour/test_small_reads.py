@@ -24,9 +24,8 @@ def answers(server: RunningServer, *messages: bytes) -> int:
 
 
 @but(*FRAMEWORKS, "task_queue")
-def test_only_the_first_large_message_of_one_who_began_small_is_read_in_two(start: Start) -> None:
+def test_only_the_first_large_message_of_one_who_began_small_is_read_in_two(server: RunningServer) -> None:
     large = b"a" * 1000
-    server = start()
     assert answers(server, large, large) == 2
     assert answers(server, b"small", b"small") == 2
     assert answers(server, b"small", large, large) == 4
@@ -39,5 +38,5 @@ def test_an_answer_that_takes_its_time_takes_it_once_for_a_message(start: Start)
 
 
 @only("task_queue")
-def test_an_answer_that_is_made_elsewhere_is_one_task_for_a_message(start: Start) -> None:
-    assert answers(start(), b"small", b"small", b"a" * 1000) == 3
+def test_an_answer_that_is_made_elsewhere_is_one_task_for_a_message(server: RunningServer) -> None:
+    assert answers(server, b"small", b"small", b"a" * 1000) == 3

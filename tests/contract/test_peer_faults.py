@@ -63,8 +63,7 @@ def test_the_others_go_on_while_one_resets(server: RunningServer) -> None:
         assert [peers.ask(other, b"still here") for other in others] == [b"STILL HERE"] * 3
 
 
-def test_a_client_that_leaves_before_it_was_accepted_does_no_harm(start: Share) -> None:
-    server = start()
+def test_a_client_that_leaves_before_it_was_accepted_does_no_harm(server: RunningServer) -> None:
     server.suspend()
     for _ in range(3):
         peers.reset(peers.connect(server.address))
