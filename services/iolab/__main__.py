@@ -66,6 +66,9 @@ def serve(
         run(model, settings.override(values, host=host, port=port, admin_port=admin_port))
     except StartError as error:
         end(error, 1)
+    # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,
+    # and the stop's deadline would still strike.
+    os._exit(0)
 
 
 @main.command()

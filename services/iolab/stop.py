@@ -7,7 +7,6 @@ signal is lost in the moment between a check and the wait that follows it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -37,6 +36,9 @@ def open_signals() -> int:
 
     signalfd(2), for which Python has no name. Take the signal with sigtimedwait(2).
     """
+    # Most servers never need it, and to import it would be a twentieth of their start.
+    import ctypes
+
     # sigset_t: an array of longs, a bit for each signal; no signal that matters is above the first long.
     mask = struct.pack("L", sum(1 << (number - 1) for number in SIGNALS)).ljust(128, b"\0")
     libc = ctypes.CDLL(None, use_errno=True)

@@ -214,6 +214,9 @@ class Housed(RunningServer):
     def host(self) -> str:
         return self._house.address
 
+    def await_first_line(self) -> None:
+        self.beside("sh", "-c", SAYS_SOMETHING, self._folder)
+
     def output(self) -> str:
         return self.beside("cat", f"{self._folder}/stdout")
 
@@ -227,7 +230,7 @@ class Housed(RunningServer):
         self.beside("kill", "-s", number.name.removeprefix("SIG"), str(self.pid))
 
     def exit_code(self) -> int | None:
-        code = self.beside("sh", "-c", f"cat {self._folder}/code 2>/dev/null; true")
+        code = self.beside("sh", "-c", f"[ ! -e {self._folder}/code ] || cat {self._folder}/code")
         return int(code) if code else None
 
     def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
@@ -250,6 +253,13 @@ mkdir "$0"
     mv "$0/code.part" "$0/code"
 ) >/dev/null 2>&1 &
 until [ -s "$0/pid" ]; do sleep 0.01; done
+"""
+# For ten seconds at most: whoever asked looks again.
+SAYS_SOMETHING = """
+for look in $(seq 500); do
+    if [ -s "$0/stdout" ] || [ -e "$0/code" ]; then break; fi
+    sleep 0.02
+done
 """
 # The whole group: a server may have children, and may be suspended.
 EVICTED = """
