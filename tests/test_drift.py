@@ -50,6 +50,11 @@ def test_the_default_port_of_a_model_is_the_same_everywhere(model: Model) -> Non
     assert f"port {model.port}," in (ROOT / "docs" / "models" / f"{model.slug}.md").read_text()
 
 
+def test_a_container_is_made_anew_when_its_models_config_has_changed(model: Model) -> None:
+    for name in (model.service, *(part for part in model.parts if "entrypoint" in COMPOSE["services"][part])):
+        assert COMPOSE["services"][name]["labels"] == {"iolab.config": f"${{{model.environment_prefix}_CONFIG:-}}"}
+
+
 def test_a_service_runs_its_own_model(model: Model) -> None:
     service = COMPOSE["services"][model.service]
     assert service["command"] == [model.slug]
