@@ -87,7 +87,8 @@ def test_select_refuses_by_the_descriptors_number_however_few_are_open(lab: Lab)
         lambda: server.metric("connections_open") + server.metric("connections_refused_total") == 40, "all were seen"
     )
 
-    assert max(server.descriptors()) <= 1023
+    # Not at once: the admin port may still close the last scrape's, which nobody selects.
+    eventually(lambda: max(server.descriptors()) <= 1023, "no client has a number that select(2) cannot watch")
     refused = [client for client in clients if ended(client)]
     assert len(refused) == server.metric("connections_refused_total")
     served = [client for client in clients if client not in refused]
