@@ -225,7 +225,8 @@ def share(lab: Lab) -> Callable[..., RunningServer]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     report = yield
-    if report.failed:
+    # At the teardown they may be gone; what they complained of is the failure then.
+    if report.failed and call.when != "teardown":
         for server in item.stash.get(USED, ()):
             report.sections.append((f"log of {server.model.slug}", server.everything_printed()))
     return report

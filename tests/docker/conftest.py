@@ -76,6 +76,7 @@ def service(project: Project, model: Model, request: pytest.FixtureRequest) -> I
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     report = yield
-    if report.failed and (service := item.stash.get(SERVICE, None)):
+    # At the last teardown it is gone.
+    if report.failed and call.when != "teardown" and (service := item.stash.get(SERVICE, None)):
         report.sections.append((f"log of {service.model.service}", service.container.logs().decode()))
     return report
