@@ -73,7 +73,11 @@ def run_until_stopped(servers: list[Running]) -> int:
     failed = False
     while True:
         for child in tuple(children):
-            pid, status = os.waitpid(child, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(child, os.WNOHANG)
+            except ChildProcessError:
+                # It ended as soon as it was there: `subprocess` has asked for its exit code, and told nobody.
+                pid, status = child, os.EX_SOFTWARE
             children.discard(pid)
             failed = failed or status != 0
         if not children:

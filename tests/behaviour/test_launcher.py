@@ -16,6 +16,8 @@ import psutil
 import pytest
 import yaml
 
+from iolab.launcher import run_until_stopped
+from iolab.runfiles import Running
 from iolab_client import peers
 from tests.support.process import environment
 from tests.support.waiting import eventually
@@ -194,6 +196,19 @@ def test_in_the_foreground_a_signal_stops_all_and_the_exit_is_0(launcher: Launch
 
     assert command.returncode == 0
     assert alive(servers) == []
+
+
+def test_a_server_that_is_gone_before_it_is_waited_for_has_failed() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait(SECONDS)
+    server = Running(
+        model=SLUGS[0], pid=ended.pid, started=0, host="", port=1, admin_port=2, drain_seconds=1, by_up=True
+    )
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        assert run_until_stopped([server]) == 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def test_a_signal_while_they_start_leaves_none(launcher: Launcher) -> None:
