@@ -26,8 +26,6 @@ MEBIBYTE = 1024 * 1024
 STREAM = payload.make(16 * MEBIBYTE)
 # `drain_seconds` of a server whose test is not about them: all the time that a slow machine takes.
 PATIENCE_SECONDS = 50
-# In containers docker/test_stop.py shows the same of every model, and by `docker stop` itself.
-docker_stop_shows_it_too = pytest.mark.targets("process")
 
 
 def stop(server: RunningServer) -> None:
@@ -52,7 +50,6 @@ def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
     assert [event["event"] for event in server.events] == ["listening", "draining", "stopped"]
 
 
-@docker_stop_shows_it_too
 def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
     server = start(drain_seconds=PATIENCE_SECONDS)
     clients = server.connect_many(3)
@@ -106,7 +103,6 @@ def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answer
     assert server.wait() == 0
 
 
-@docker_stop_shows_it_too
 def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
     server = start(drain_quiet_seconds=10, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(24 * MEBIBYTE)
@@ -119,7 +115,6 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
     assert server.wait() == 0
 
 
-@docker_stop_shows_it_too
 def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
     server = start(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
@@ -155,7 +150,6 @@ def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(star
     assert server.wait() == 0
 
 
-@docker_stop_shows_it_too
 def test_a_client_that_half_closed_and_is_owed_more_than_the_kernel_takes_gets_it(start: Start) -> None:
     server = start(high_water=64 * MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     client, sent = stuck_reader(server)
@@ -206,7 +200,6 @@ def test_what_comes_after_the_end_does_not_destroy_answers(start_alone: Start) -
     assert server.wait() == 0
 
 
-@docker_stop_shows_it_too
 @pools
 def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(start: Start) -> None:
     server = start(workers=1, drain_seconds=PATIENCE_SECONDS)

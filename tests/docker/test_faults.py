@@ -81,8 +81,6 @@ def readable(client: socket.socket) -> bool:
     return True
 
 
-# The network is the kernel's. One alone, one with children, one whose parts are on another network.
-@only("epoll_loop", "prefork_epoll", "task_queue")
 def test_after_a_network_disconnect_and_reconnect_it_serves(project: Project, service: Service) -> None:
     old = service.address
     client = service.connect()

@@ -1,7 +1,6 @@
 """A changed YAML file holds in its container by `make up`; by less than that, the server stops and says what to do.
 
 One project goes through it: its files changed, then `docker compose up`, then what `make up` does, then bad files.
-What differs between models is their names in the compose file: that these are right, test_drift.py sees.
 """
 
 from __future__ import annotations
@@ -15,18 +14,11 @@ import pytest
 from iolab.registry import MODELS, Model
 from iolab_client import payload, peers
 from tests.docker.project import Outcomes, Project, at_once
-from tests.support.models import only
 
 PORT_STEP = 1000
 BACKLOG = 7
 BUFFER_BYTES = 1234
-# The usual image, one with an extra, one with children, one with parts of its own.
-CHOSEN = [MODELS[slug] for slug in ("blocking_pool", "asyncio_streams", "prefork_epoll", "task_queue")]
-FIRST = CHOSEN[0]
-
-SERVICES = [model.service for model in CHOSEN]
-
-chosen_ones = only(*(model.slug for model in CHOSEN))
+FIRST = next(iter(MODELS.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +88,7 @@ def changed(engine: None) -> Iterator[Project]:
     # Up twice, and waited for until the first check of each.
     project = Project(HEALTH_INTERVAL="10s")
     try:
-        for model in CHOSEN:
+        for model in MODELS.values():
             project.write(model, port=model.port + PORT_STEP, backlog=BACKLOG, buffer_size=BUFFER_BYTES)
         yield project
     finally:
@@ -106,8 +98,8 @@ def changed(engine: None) -> Iterator[Project]:
 @pytest.fixture(scope="module")
 def refused(changed: Project) -> Outcomes[Ended]:
     """What came of plain `docker compose up`."""
-    changed.up(*SERVICES)
-    return at_once(lambda model: ends(changed, model), CHOSEN)
+    changed.up()
+    return at_once(lambda model: ends(changed, model))
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +116,8 @@ def one_more(changed: Project, followed: Outcomes[Running]) -> Outcomes[Running]
     """What came of `make up` again, with one value of one file changed."""
     changed.write(FIRST, backlog=BACKLOG + 1)
     assert changed.follow_configs().returncode == 0
-    changed.up("--wait", *SERVICES)
-    return at_once(lambda model: look_at(changed, model), CHOSEN)
+    changed.up("--wait")
+    return at_once(lambda model: look_at(changed, model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +132,15 @@ class Refused:
 @pytest.fixture(scope="module")
 def bad(changed: Project, one_more: Outcomes[Running]) -> Refused:
     """What came of every file made bad."""
-    for model in CHOSEN:
+    for model in MODELS.values():
         changed.write(model, backlog="many")
     made = changed.follow_configs()
     assert made.returncode == 2, made.stderr
-    container_ids = {model.slug: changed.container(model).id for model in CHOSEN}
+    container_ids = {slug: changed.container(model).id for slug, model in MODELS.items()}
     changed.up("--force-recreate", FIRST.service)
     return Refused(printed=made.stderr, container_ids=container_ids, ended=ends(changed, FIRST))
 
 
-@chosen_ones
 def test_a_port_that_compose_does_not_publish_stops_the_container_with_the_line_that_says_what_to_do(
     refused: Outcomes[Ended], model: Model
 ) -> None:
@@ -168,7 +159,6 @@ def test_after_make_up_every_model_is_healthy(followed: Outcomes[Running], model
     assert followed.of(model).health == "healthy"
 
 
-@chosen_ones
 def test_after_make_up_the_new_port_answers(followed: Outcomes[Running], model: Model) -> None:
     running = followed.of(model)
 
@@ -177,7 +167,6 @@ def test_after_make_up_the_new_port_answers(followed: Outcomes[Running], model: 
     assert not running.old_port_is_open
 
 
-@chosen_ones
 def test_after_make_up_backlog_and_buffer_size_hold(followed: Outcomes[Running], model: Model) -> None:
     running = followed.of(model)
 
@@ -187,7 +176,6 @@ def test_after_make_up_backlog_and_buffer_size_hold(followed: Outcomes[Running],
     assert running.reads >= sum(map(len, running.answers)) / BUFFER_BYTES
 
 
-@chosen_ones
 def test_make_up_makes_those_anew_whose_file_changed_and_no_other(
     followed: Outcomes[Running], one_more: Outcomes[Running], model: Model
 ) -> None:
@@ -202,7 +190,7 @@ def test_a_bad_file_stops_make_up_with_one_line_before_it_touches_what_runs(
 ) -> None:
     (line,) = bad.printed.splitlines()
     assert f"{changed.folder}/models/{FIRST.slug}.yaml: backlog: got many, expected integer" in line
-    assert bad.container_ids == {model.slug: one_more.of(model).container_id for model in CHOSEN}
+    assert bad.container_ids == {slug: one_more.of(model).container_id for slug, model in MODELS.items()}
 
 
 def test_a_bad_file_stops_its_container_with_one_line(bad: Refused) -> None:

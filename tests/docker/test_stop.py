@@ -7,7 +7,7 @@ waiting, so each is done to every model at the same time, and only looked at mod
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,6 @@ MEBIBYTE = 1024 * 1024
 STREAM = payload.make(2 * MEBIBYTE)
 CHUNK_BYTES = 65536
 CHUNK_SECONDS = 0.05
-# A thread for each client, a loop, a supervisor with its processes. That each model cuts, the contract's suite shows.
-CUT = [MODELS[slug] for slug in ("blocking_pool", "epoll_loop", "prefork_epoll")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +58,15 @@ class Received:
 
 
 Scenario = Callable[[Service], Stopped]
-Stops = Callable[..., Stopped]
+Stops = Callable[[Scenario, Model], Stopped]
 
 
 @pytest.fixture(scope="module")
 def stops(project: Project) -> Stops:
-    """Gives what came of a scenario for a model; whoever asks first has it happen to all, or to those `among` whom."""
+    """Gives what came of a scenario for a model; whoever asks first has it happen to all."""
     done: dict[Scenario, Outcomes[Stopped]] = {}
 
-    def come_of(scenario: Scenario, model: Model, among: Iterable[Model] = tuple(MODELS.values())) -> Stopped:
+    def come_of(scenario: Scenario, model: Model) -> Stopped:
         if scenario not in done:
 
             def happen(model: Model) -> Stopped:
@@ -78,8 +76,8 @@ def stops(project: Project) -> Stops:
                 finally:
                     service.close_clients()
 
-            done[scenario] = at_once(happen, among)
-            at_once(project.restore, among).all()
+            done[scenario] = at_once(happen)
+            at_once(project.restore).all()
         return done[scenario].of(model)
 
     return come_of
@@ -183,13 +181,16 @@ def second_signal(service: Service) -> Stopped:
     return Stopped(exit_code=service.wait(), events=service.events)
 
 
-@only(*(model.slug for model in CUT))
 def test_a_second_signal_cuts_who_is_left_and_the_exit_is_1(stops: Stops, model: Model) -> None:
-    stopped = stops(second_signal, model, among=CUT)
+    stopped = stops(second_signal, model)
 
     assert stopped.exit_code == 1
     assert stopped.names == ["listening", "draining", "cut"]
     assert (stopped.events[-1]["reason"], stopped.events[-1]["connections"]) == ("second signal", 1)
+
+
+# A thread for each client, a loop, a supervisor with its processes. That each model cuts, the contract's suite shows.
+CUT = [MODELS[slug] for slug in ("blocking_pool", "epoll_loop", "prefork_epoll")]
 
 
 @pytest.fixture(scope="module")
