@@ -26,7 +26,8 @@ from docker.models.containers import Container
 
 import docker
 from iolab.registry import Model
-from tests.support.server import RunningServer, Settings, Target
+from tests.support.fork_server import ForkServer
+from tests.support.server import ForkedServer, RunningServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 CHECKOUT = Path(__file__).parents[2]
@@ -190,15 +191,18 @@ class House:
         self.container = container
         self.configs = configs
         self.shell = Shell(container)
+        assert container.id
+        self.fork_server = ForkServer(["docker", "exec", "--interactive", container.id, "python"])
         self.address = eventually(lambda: _front_address(container), "the container has an address")
 
     def close(self) -> None:
         """Remove it, and whatever is still in it."""
         self.shell.close()
+        self.fork_server.close()
         self.container.remove(force=True)
 
 
-class Housed(RunningServer):
+class Housed(ForkedServer):
     """A server in a house, on ports that the kernel picks. Its network stays when it ends."""
 
     def __init__(self, model: Model, settings: Settings, house: House, configs: Path) -> None:
@@ -206,9 +210,8 @@ class Housed(RunningServer):
         self._house = house
         # The one place in which a hardened container can keep something.
         self._folder = f"/dev/shm/{configs.name}"
-        serve = ["iolab", "serve", model.slug, "--host", "0.0.0.0", "--port", "0", "--admin-port", "0"]
-        serve += ["--configs", f"/etc/iolab/{configs.name}"]
-        self._house.shell.run("sh", "-c", HOUSED, self._folder, *serve)
+        options = ["--host", "0.0.0.0", "--port", "0", "--admin-port", "0", "--configs", f"/etc/iolab/{configs.name}"]
+        self._pid = house.fork_server.start(model, self._folder, options)
 
     @property
     def host(self) -> str:
@@ -217,43 +220,19 @@ class Housed(RunningServer):
     def await_first_line(self) -> None:
         self.beside("sh", "-c", SAYS_SOMETHING, self._folder)
 
-    def output(self) -> str:
-        return self.beside("cat", f"{self._folder}/stdout")
-
-    def errors(self) -> str:
-        return self.beside("cat", f"{self._folder}/stderr")
+    def read(self, name: str) -> str:
+        return self.beside("sh", "-c", '[ ! -e "$0" ] || cat "$0"', f"{self._folder}/{name}")
 
     def beside(self, *command: str) -> str:
         return self._house.shell.run(*command)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.beside("kill", "-s", number.name.removeprefix("SIG"), str(self.pid))
-
-    def exit_code(self) -> int | None:
-        code = self.beside("sh", "-c", f"[ ! -e {self._folder}/code ] || cat {self._folder}/code")
-        return int(code) if code else None
-
-    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
-        eventually(lambda: self.exit_code() is not None, "the server ends", seconds=seconds)
-        code = self.exit_code()
-        assert code is not None
-        return code
+        self.beside("kill", "-s", number.name.removeprefix("SIG"), str(self._pid))
 
     def remove(self) -> None:
-        self.beside("sh", "-c", EVICTED, self._folder)
+        self.beside("sh", "-c", EVICTED, self._folder, str(self._pid))
 
 
-# Starts a server as Docker would: its own session, no signal ignored (a shell has its background ignore SIGINT).
-HOUSED = """
-mkdir "$0"
-(
-    setsid sh -c 'echo $$ >"$0/pid"; exec env --default-signal=INT,QUIT "$@"' "$0" "$@" \\
-        </dev/null >"$0/stdout" 2>"$0/stderr"
-    echo $? >"$0/code.part"
-    mv "$0/code.part" "$0/code"
-) >/dev/null 2>&1 &
-until [ -s "$0/pid" ]; do sleep 0.01; done
-"""
 # For ten seconds at most: whoever asked looks again.
 SAYS_SOMETHING = """
 for look in $(seq 500); do
@@ -263,7 +242,7 @@ done
 """
 # The whole group: a server may have children, and may be suspended.
 EVICTED = """
-kill -s KILL -- "-$(cat "$0/pid")" 2>/dev/null
+[ -e "$0/code" ] || kill -s KILL -- "-$1" 2>/dev/null
 until [ -e "$0/code" ]; do sleep 0.01; done
 rm -r "$0"
 """

@@ -16,7 +16,8 @@ import yaml
 from iolab import broker
 from iolab.registry import Model
 from iolab.settings import Settings as ServerSettings
-from tests.support.server import RunningServer, Settings, Target, skip
+from tests.support.fork_server import ForkServer
+from tests.support.server import ForkedServer, Settings, Target, skip
 from tests.support.waiting import DEADLINE_SECONDS
 
 BUSY_POLL_NICENESS = 5
@@ -28,56 +29,35 @@ def environment(folder: Path, changes: Mapping[str, str] | None = None) -> dict[
     return kept | {"IOLAB_RUN_DIR": str(folder / "run")} | dict(changes or {})
 
 
-class Process(RunningServer):
+class Process(ForkedServer):
     """A server that is a process of its own session."""
 
     host = "127.0.0.1"
 
-    def __init__(self, model: Model, settings: Settings, folder: Path, prefix: Sequence[str], port: int) -> None:
+    def __init__(self, model: Model, settings: Settings, folder: Path, pid: int) -> None:
         super().__init__(model, settings)
-        self._stdout = folder / "stdout"
-        self._stderr = folder / "stderr"
-        config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(dict(settings)))
-        command = [sys.executable, "-W", "error", "-m", "iolab", "serve", model.slug]
-        command += ["--port", str(port), "--config", str(config)]
-        if model.slug == "busy_poll":
-            # It polls as long as it is there; whoever else is tested meanwhile comes first.
-            command = ["nice", f"--adjustment={BUSY_POLL_NICENESS}", *command]
-        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [*prefix, *command],
-                cwd=folder,
-                env=environment(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
+        self._folder = folder
+        self._pid = pid
 
-    def output(self) -> str:
-        return self._stdout.read_text()
-
-    def errors(self) -> str:
-        return self._stderr.read_text()
+    def read(self, name: str) -> str:
+        file = self._folder / name
+        return file.read_text() if file.exists() else ""
 
     def beside(self, *command: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self._process.send_signal(number)
-
-    def exit_code(self) -> int | None:
-        return self._process.poll()
-
-    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
-        return self._process.wait(seconds)
+        # It may have ended a moment ago, and its exit code not be there yet.
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def remove(self) -> None:
-        if self._process.poll() is None:
-            # The whole group: a server may have children, and may be suspended.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        # The whole group: a server may have children, and may be suspended.
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+        self.wait()
 
 
 class ProcessTarget(Target):
@@ -87,14 +67,28 @@ class ProcessTarget(Target):
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="iolab-test-")
+        interpreter = [sys.executable, "-W", "error"]
+        self._fork_server = ForkServer(interpreter, environment=environment(Path(self._folder.name)))
         self._parts = contextlib.ExitStack()
         self._broker_url = ""
 
-    def start(self, model: Model, settings: Settings, *, prefix: Sequence[str] = (), port: int = 0) -> Process:
+    def start(self, model: Model, settings: Settings, *, prefix: Sequence[str] | None = None, port: int = 0) -> Process:
         """Start a server. `prefix` is a command that runs another one, such as `prlimit`."""
         if model.parts:
             settings = {"broker_url": self._broker(), **settings}
-        return Process(model, settings, Path(tempfile.mkdtemp(dir=self._folder.name)), prefix, port)
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump(dict(settings)))
+        pid = self._fork_server.start(
+            model,
+            str(folder),
+            ["--port", str(port), "--config", str(config)],
+            environment={"IOLAB_RUN_DIR": str(folder / "run")},
+            # It polls as long as it is there; whoever else is tested meanwhile comes first.
+            niceness=BUSY_POLL_NICENESS if model.slug == "busy_poll" else 0,
+            prefix=prefix,
+        )
+        return Process(model, settings, folder, pid)
 
     def start_alone(self, model: Model, settings: Settings) -> Process:
         return self.start(model, settings)
@@ -108,5 +102,6 @@ class ProcessTarget(Target):
         return self._broker_url
 
     def close(self) -> None:
+        self._fork_server.close()
         self._parts.close()
         self._folder.cleanup()

@@ -264,6 +264,30 @@ class RunningServer(ABC):
         """End it at once, and leave nothing of it."""
 
 
+class ForkedServer(RunningServer):
+    """One that a fork server has started: where it runs, there is a folder with what it printed and its exit code."""
+
+    @abstractmethod
+    def read(self, name: str) -> str:
+        """A file of the folder; empty if it is not there."""
+
+    def output(self) -> str:
+        return self.read("stdout")
+
+    def errors(self) -> str:
+        return self.read("stderr")
+
+    def exit_code(self) -> int | None:
+        code = self.read("code")
+        return int(code) if code else None
+
+    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
+        eventually(lambda: self.exit_code() is not None, "the server ends", seconds=seconds)
+        code = self.exit_code()
+        assert code is not None
+        return code
+
+
 class _Not:
     """A false value that is shown when a deadline passed."""
 
