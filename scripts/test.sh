@@ -17,5 +17,5 @@ else
     say "the Docker parts of the suites will be skipped: $no_engine"
 fi
 unlock
-# A test mostly waits for its server: six at once keep two cores busy. More of them only wait for each other.
-exec "$venv/bin/pytest" tests --numprocesses 6 --dist loadgroup "$@"
+# A test mostly waits for its server: eight at once keep two cores busy. More of them only wait for each other.
+exec "$venv/bin/pytest" tests --numprocesses 8 --dist loadgroup "$@"
