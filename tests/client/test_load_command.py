@@ -94,8 +94,8 @@ def test_the_servers_part_is_measured_between_two_looks(honest: Fake) -> None:
     assert one.server.cpu_seconds == 0.5
     # The moment of a look lies between question and answer; the first one was over before the second began.
     assert 0 < one.server.seconds < end - looks[0]
-    # What is answered while the second look is under way may be missing, and one in flight on each connection added.
-    assert 0 < one.server.answers <= one.answers + 2
+    # What is answered while the second look is under way may be missing, and what was in flight at the end be added.
+    assert 0 < one.server.answers < 1.5 * one.answers + 10
     assert one.server.cpus == (0, 1)
     assert (one.server.threads, one.server.memory_bytes, one.server.memory_growth_bytes) == (3, 10_000_000, 0)
 

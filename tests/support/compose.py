@@ -206,46 +206,17 @@ class Housed(ForkedServer):
     """A server in a house, on ports that the kernel picks. Its network stays when it ends."""
 
     def __init__(self, model: Model, settings: Settings, house: House, configs: Path) -> None:
-        super().__init__(model, settings)
-        self._house = house
-        # The one place in which a hardened container can keep something.
-        self._folder = f"/dev/shm/{configs.name}"
         options = ["--host", "0.0.0.0", "--port", "0", "--admin-port", "0", "--configs", f"/etc/iolab/{configs.name}"]
-        self._pid = house.fork_server.start(model, self._folder, options)
+        # The one place in which a hardened container can keep something.
+        super().__init__(model, settings, house.fork_server, f"/dev/shm/{configs.name}", options)
+        self._house = house
 
     @property
     def host(self) -> str:
         return self._house.address
 
-    def await_first_line(self) -> None:
-        self.beside("sh", "-c", SAYS_SOMETHING, self._folder)
-
-    def read(self, name: str) -> str:
-        return self.beside("sh", "-c", '[ ! -e "$0" ] || cat "$0"', f"{self._folder}/{name}")
-
     def beside(self, *command: str) -> str:
         return self._house.shell.run(*command)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.beside("kill", "-s", number.name.removeprefix("SIG"), str(self._pid))
-
-    def remove(self) -> None:
-        self.beside("sh", "-c", EVICTED, self._folder, str(self._pid))
-
-
-# For ten seconds at most: whoever asked looks again.
-SAYS_SOMETHING = """
-for look in $(seq 500); do
-    if [ -s "$0/stdout" ] || [ -e "$0/code" ]; then break; fi
-    sleep 0.02
-done
-"""
-# The whole group: a server may have children, and may be suspended.
-EVICTED = """
-[ -e "$0/code" ] || kill -s KILL -- "-$1" 2>/dev/null
-until [ -e "$0/code" ]; do sleep 0.01; done
-rm -r "$0"
-"""
 
 
 def _front_address(container: Container) -> str:

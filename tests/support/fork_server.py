@@ -6,12 +6,15 @@ included, where there is nothing of the tests: as text, with nothing imported at
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +23,16 @@ if TYPE_CHECKING:
     from iolab.registry import Model
 
 END_SECONDS = 60
+LOOK_SECONDS = 0.01
+FIRST_LINE_SECONDS = 10.0
 
 
 class ForkServer:
     """Starts servers by fork(2) out of a process that has imported all that every server imports.
 
-    Nothing of a model is among it: what a framework sets up when it is imported is done by the server itself.
+    Nothing of a model is among it: what a framework sets up when it is imported is done by the server itself. Each
+    server has a folder. It is its working directory, and has its files `stdout` and `stderr`, and `code` when it has
+    ended: its exit code, or -N where signal N ended it.
     """
 
     def __init__(self, interpreter: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -45,27 +52,47 @@ class ForkServer:
     ) -> int:
         """Start `iolab serve` in a session of its own; return its process id, as itself sees it.
 
-        `folder` is made if there is none. It is the server's working directory, and has its files `stdout` and
-        `stderr`, and `code` when it has ended: its exit code, or -N where signal N ended it. With a `prefix`, a command
-        that runs another one, it is started as anyone would; so is a model before which nothing may be imported.
+        With a `prefix`, a command that runs another one, it is started as anyone would: nothing is imported before. So
+        is a model before which nothing may be.
         """
         if model.patches and prefix is None:
             prefix = []
-        order = {
-            "folder": folder,
-            "arguments": ["serve", model.slug, *options],
-            "environment": dict(environment or {}),
-            "niceness": niceness,
-            "prefix": None if prefix is None else list(prefix),
-        }
+        pid: int = self._ask(
+            "start",
+            folder=folder,
+            arguments=["serve", model.slug, *options],
+            environment=dict(environment or {}),
+            niceness=niceness,
+            prefix=None if prefix is None else list(prefix),
+        )
+        return pid
+
+    def read(self, folder: str, name: str) -> str:
+        """What is in a file of a server's folder; empty if it is not there."""
+        text: str = self._ask("read", folder=folder, name=name)
+        return text
+
+    def await_first_line(self, folder: str) -> None:
+        """Wait until a server has printed something or ended, for ten seconds at most: whoever asked looks again."""
+        self._ask("await_first_line", folder=folder)
+
+    def kill(self, folder: str, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a server, unless it has ended."""
+        self._ask("kill", folder=folder, pid=pid, number=int(number))
+
+    def remove(self, folder: str, pid: int) -> None:
+        """End a server and its children at once, if they are still there, and remove the folder."""
+        self._ask("remove", folder=folder, pid=pid)
+
+    def _ask(self, order: str, **arguments: Any) -> Any:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.write(json.dumps([order, arguments]).encode() + b"\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise AssertionError(f"the fork server ended: exit {self._process.wait(END_SECONDS)}")
-        return int(answer)
+        return json.loads(answer)
 
     def close(self) -> None:
         """End it; its servers stay."""
@@ -73,28 +100,37 @@ class ForkServer:
 
 
 def take_orders() -> None:
-    """Start what each line of stdin asks for, until there is no more. Returns in those processes too that serve."""
+    """Do what each line of stdin asks for, until there is no more. Returns in those processes too that serve."""
+    orders: dict[str, Callable[..., object]] = {
+        "read": read,
+        "await_first_line": await_first_line,
+        "kill": kill,
+        "remove": remove,
+    }
     import_module("iolab.__main__")
     import_module("iolab.serve")
     # Nobody asks for the keepers' exit codes.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
-        if os.fork() == 0:
-            keep(json.loads(line))
+        name, arguments = json.loads(line)
+        if name != "start":
+            print(json.dumps(orders[name](**arguments)), flush=True)
+        elif os.fork() == 0:
+            # The server answers, when it has become one.
+            keep(**arguments)
             return
 
 
-def keep(order: dict[str, Any]) -> None:
+def keep(folder: str, **arguments: Any) -> None:
     """Have a child become the server, and leave its exit code in the folder."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    folder = order["folder"]
     os.makedirs(folder, exist_ok=True)
     os.chdir(folder)
     child = os.fork()
     if child == 0:
-        become_server(**order)
+        become_server(**arguments)
         return
-    # The pipes are the fork server's and the server's: to hold them would hide the end of either.
+    # The pipes are the fork server's: to hold them would hide its end.
     redirect("/dev/null", "/dev/null", "/dev/null")
     _, status = os.waitpid(child, 0)
     with open("code.part", "w") as file:
@@ -105,7 +141,7 @@ def keep(order: dict[str, Any]) -> None:
 
 
 def become_server(
-    *, folder: str, arguments: list[str], environment: dict[str, str], niceness: int, prefix: list[str] | None
+    *, arguments: list[str], environment: dict[str, str], niceness: int, prefix: list[str] | None
 ) -> None:
     """Be `iolab` with these arguments. Returns as `iolab` does."""
     os.setsid()
@@ -123,6 +159,39 @@ def become_server(
             signal.signal(number, signal.SIG_DFL)
         command = [*prefix, sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "iolab", *arguments]
         os.execvp(command[0], command)
+
+
+def read(folder: str, name: str) -> str:
+    """A file; empty if it is not there."""
+    try:
+        with open(os.path.join(folder, name)) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def await_first_line(folder: str) -> None:
+    """Wait until there is something in `stdout`, or an exit code."""
+    deadline = time.monotonic() + FIRST_LINE_SECONDS
+    while not read(folder, "stdout") and not read(folder, "code") and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def kill(folder: str, pid: int, number: int) -> None:
+    """Send a signal, unless there is an exit code."""
+    # It may have ended a moment ago, and its exit code not be there yet.
+    with contextlib.suppress(ProcessLookupError):
+        if not read(folder, "code"):
+            os.kill(pid, number)
+
+
+def remove(folder: str, pid: int) -> None:
+    """Kill, wait for the exit code, remove the folder."""
+    # The whole group: a server may have children, and may be suspended.
+    kill(folder, -pid, signal.SIGKILL)
+    while not read(folder, "code"):
+        time.sleep(LOOK_SECONDS)
+    shutil.rmtree(folder)
 
 
 def redirect(stdin: str, stdout: str, stderr: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,30 +33,8 @@ class Process(ForkedServer):
 
     host = "127.0.0.1"
 
-    def __init__(self, model: Model, settings: Settings, folder: Path, pid: int) -> None:
-        super().__init__(model, settings)
-        self._folder = folder
-        self._pid = pid
-
-    def read(self, name: str) -> str:
-        file = self._folder / name
-        return file.read_text() if file.exists() else ""
-
     def beside(self, *command: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        # It may have ended a moment ago, and its exit code not be there yet.
-        if self.exit_code() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, number)
-
-    def remove(self) -> None:
-        # The whole group: a server may have children, and may be suspended.
-        if self.exit_code() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
-        self.wait()
 
 
 class ProcessTarget(Target):
@@ -79,8 +56,10 @@ class ProcessTarget(Target):
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(dict(settings)))
-        pid = self._fork_server.start(
+        return Process(
             model,
+            settings,
+            self._fork_server,
             str(folder),
             ["--port", str(port), "--config", str(config)],
             environment={"IOLAB_RUN_DIR": str(folder / "run")},
@@ -88,7 +67,6 @@ class ProcessTarget(Target):
             niceness=BUSY_POLL_NICENESS if model.slug == "busy_poll" else 0,
             prefix=prefix,
         )
-        return Process(model, settings, folder, pid)
 
     def start_alone(self, model: Model, settings: Settings) -> Process:
         return self.start(model, settings)

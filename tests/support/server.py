@@ -9,7 +9,7 @@ import socket
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iolab.registry import Model
 from iolab_client import peers
+from tests.support.fork_server import ForkServer
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 Settings = Mapping[str, Any]
@@ -265,20 +266,37 @@ class RunningServer(ABC):
 
 
 class ForkedServer(RunningServer):
-    """One that a fork server has started: where it runs, there is a folder with what it printed and its exit code."""
+    """One that a fork server has started, and looks after."""
 
-    @abstractmethod
-    def read(self, name: str) -> str:
-        """A file of the folder; empty if it is not there."""
+    def __init__(
+        self,
+        model: Model,
+        settings: Settings,
+        fork_server: ForkServer,
+        folder: str,
+        options: Sequence[str],
+        **start: Any,
+    ) -> None:
+        """`folder`, `options` and `start` as ForkServer.start has them."""
+        super().__init__(model, settings)
+        self._fork_server = fork_server
+        self._folder = folder
+        self._pid = fork_server.start(model, folder, options, **start)
+
+    def await_first_line(self) -> None:
+        self._fork_server.await_first_line(self._folder)
 
     def output(self) -> str:
-        return self.read("stdout")
+        return self._fork_server.read(self._folder, "stdout")
 
     def errors(self) -> str:
-        return self.read("stderr")
+        return self._fork_server.read(self._folder, "stderr")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self._fork_server.kill(self._folder, self._pid, number)
 
     def exit_code(self) -> int | None:
-        code = self.read("code")
+        code = self._fork_server.read(self._folder, "code")
         return int(code) if code else None
 
     def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
@@ -286,6 +304,9 @@ class ForkedServer(RunningServer):
         code = self.exit_code()
         assert code is not None
         return code
+
+    def remove(self) -> None:
+        self._fork_server.remove(self._folder, self._pid)
 
 
 class _Not:
