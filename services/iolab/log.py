@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 _logger = logging.getLogger("iolab")
 
@@ -29,9 +29,16 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line | getattr(record, "fields", {}))
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without a word where nobody reads the log any more, such as the `head` that it was piped into."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
+
 def configure(level: str, model: str) -> None:
     """Log to stdout from `level` (debug, info, warning) on, as this model."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(_JsonFormatter(model))
     _logger.handlers = [handler]
     _logger.setLevel(level.upper())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from iolab.registry import Model
 from iolab_client import peers
 from tests.support.models import but, only, waiting
+from tests.support.process import environment
 from tests.support.server import RunningServer
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 Share = Callable[..., RunningServer]
 Start = Callable[..., RunningServer]
@@ -111,6 +115,25 @@ def test_the_metrics_tell_the_limits_that_hold(share: Share) -> None:
     server = share(backlog=7, max_connections=9)
     assert server.metric("limit", limit="backlog") == 7
     assert server.metric("limit", limit="max_connections") == 9
+
+
+def test_a_log_that_nobody_reads_any_more_disturbs_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "iolab", "serve", "epoll_loop", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as server:
+        try:
+            assert server.stdout
+            listening = json.loads(server.stdout.readline())
+            server.stdout.close()
+            with peers.connect((listening["host"], listening["port"])) as client:
+                assert peers.exchange(client, b"word") == b"WORD"
+            server.terminate()
+            assert server.stderr
+            assert server.stderr.read() == b""
+            assert server.wait(DEADLINE_SECONDS) == 0
+        finally:
+            server.kill()
 
 
 # Where a task queue's work is done: test_task_queue.py.
