@@ -30,9 +30,11 @@ FIRST_LINE_SECONDS = 10.0
 class ForkServer:
     """Starts servers by fork(2) out of a process that has imported all that every server imports.
 
-    Nothing of a model is among it: what a framework sets up when it is imported is done by the server itself. Each
-    server has a folder. It is its working directory, and has its files `stdout` and `stderr`, and `code` when it has
-    ended: its exit code, or -N where signal N ended it.
+    Nothing of a model is among it: what a framework sets up when it is imported is done by the server itself. That each
+    model also starts as users start it is seen by the tests that give a `prefix`, and by those of whole containers.
+
+    Each server has a folder. It is its working directory, and has its files `stdout` and `stderr`, and `code` when it
+    has ended: its exit code, or -N where signal N ended it.
     """
 
     def __init__(self, interpreter: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
