@@ -226,10 +226,13 @@ def test_a_signal_while_they_start_leaves_none(launcher: Launcher) -> None:
         eventually(started, "both were started")
         first, last = servers
         last.suspend()
-        eventually(launcher.pids, "the first is there")
-        command.send_signal(signal.SIGINT)
-        eventually(lambda: not alive([first]), "it is told to stop")
-        last.resume()
+        try:
+            eventually(launcher.pids, "the first is there")
+            command.send_signal(signal.SIGINT)
+            eventually(lambda: not alive([first]), "it is told to stop")
+        finally:
+            # Nobody else would, where this fails.
+            last.resume()
         command.communicate(timeout=SECONDS)
 
     assert command.returncode != 0
