@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
 
 ALL_BYTES = bytes(range(256))
 # Spelled out instead of bytes.upper(), which the servers may use: an oracle must not share their mistake.
 _UPPER = bytes(byte - 32 if ord("a") <= byte <= ord("z") else byte for byte in range(256))
 
 
-@lru_cache(maxsize=32)
 def make(size_bytes: int, seed: int = 0) -> bytes:
     """Bytes of this seed alone, the same each time: random, so that a lost or exchanged piece shows."""
     return random.Random(seed).randbytes(size_bytes)

@@ -19,6 +19,7 @@ from iolab_client.peers import Address
 from iolab_client.targets import show
 from tests.client import fakes, faulty
 from tests.client.fakes import Fake, http_serving, serving
+from tests.support.waiting import eventually
 
 METRICS = """\
 iolab_processes 1.0
@@ -76,28 +77,32 @@ def test_json_is_the_measurement_with_its_plan(honest: Fake) -> None:
 
 
 def test_the_servers_part_is_measured_between_two_looks(honest: Fake) -> None:
-    cpu = iter([1.0, 1.25, 1.75])
-    looks: list[float] = []
+    def as_the_server_saw_it() -> bool:
+        cpu = iter([1.0, 1.25, 1.75])
+        looks = []
 
-    def pages(path: str) -> tuple[str, str]:
-        looks.append(time.monotonic())
-        return "text/plain", METRICS.format(cpu=next(cpu))
+        def pages(path: str) -> tuple[str, str]:
+            looks.append(time.monotonic())
+            return "text/plain", METRICS.format(cpu=next(cpu))
 
-    with http_serving(pages) as admin, runfiles.announced("epoll_loop", *honest.address, admin[1], 5):
-        result = run("epoll_loop", "--json", "-c", "2", "-d", "300ms", "--warmup", "100ms")
-    end = time.monotonic()
-    one = msgspec.json.decode(result.stdout, type=Measurement)
-    # Three looks and none in between: nobody watches.
-    assert next(cpu, None) is None
-    assert one.subject == "epoll_loop"
-    assert one.server is not None
-    assert one.server.cpu_seconds == 0.5
-    # The moment of a look lies between question and answer; the first one was over before the second began.
-    assert 0 < one.server.seconds < end - looks[0]
-    # What is answered while the second look is under way may be missing, and what was in flight at the end be added.
-    assert 0 < one.server.answers < 1.5 * one.answers + 10
-    assert one.server.cpus == (0, 1)
-    assert (one.server.threads, one.server.memory_bytes, one.server.memory_growth_bytes) == (3, 10_000_000, 0)
+        with http_serving(pages) as admin, runfiles.announced("epoll_loop", *honest.address, admin[1], 5):
+            result = run("epoll_loop", "--json", "-c", "2", "-d", "300ms", "--warmup", "100ms")
+        one = msgspec.json.decode(result.stdout, type=Measurement)
+        # Three looks and none in between: nobody watches.
+        assert next(cpu, None) is None
+        assert one.subject == "epoll_loop"
+        assert one.server is not None
+        assert one.server.cpu_seconds == 0.5
+        assert one.server.cpus == (0, 1)
+        assert (one.server.threads, one.server.memory_bytes, one.server.memory_growth_bytes) == (3, 10_000_000, 0)
+        return (
+            one.server.seconds == pytest.approx(looks[2] - looks[1], abs=0.03)
+            and one.server.seconds == pytest.approx(0.3, abs=0.25)
+            and one.server.answers == pytest.approx(one.answers, rel=0.5)
+        )
+
+    # Where the machine is crowded, a look takes its time, or comes late.
+    eventually(as_the_server_saw_it, "the server's part is that between the last two looks")
 
 
 def test_a_server_whose_admin_port_fails_is_measured_without(honest: Fake, refusing: Address) -> None:
