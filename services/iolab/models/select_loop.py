@@ -74,9 +74,9 @@ def serve(server: Server) -> None:
 def accept(watched: Watched, server: Server) -> None:
     """Watch everyone who waits to be accepted, as far as the capacity goes."""
     while (sock := server.accept()) is not None:
-        connection = Connection(server, sock, server.answer)
-        watched.connections[connection.fileno()] = connection
-        watched.watch(connection.fileno(), READ)
+        descriptor = sock.fileno()
+        watched.connections[descriptor] = Connection(server, sock, server.answer)
+        watched.watch(descriptor, READ)
 
 
 def update(watched: Watched, connection: Connection) -> None:
