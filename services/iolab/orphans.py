@@ -6,6 +6,8 @@ They have no descriptor any more, but the kernel lists them: proc_pid_net(5).
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from pathlib import Path
 
@@ -15,9 +17,15 @@ from iolab.server import DRAIN_TICK
 UNACKNOWLEDGED_STATES = frozenset({"04", "09", "0B"})
 
 
-def count(port: int) -> int:
-    """How many connections from our `port` are closed without the peer having acknowledged everything."""
-    suffix = f":{port:04X}"
+def count(host: str, port: int) -> int:
+    """How many connections from where we listen are closed without the peer having acknowledged everything.
+
+    On another address of this machine the port may be a client's of somebody else; `host` is ours, as numbers.
+    """
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    address = "".join(f"{word:08X}" for word in words) if any(words) else ""
+    suffix = f"{address}:{port:04X}"
     found = 0
     for table in ("tcp", "tcp6"):
         try:
@@ -30,7 +38,7 @@ def count(port: int) -> int:
     return found
 
 
-def wait_until_acknowledged(port: int) -> None:
+def wait_until_acknowledged(host: str, port: int) -> None:
     """Return when there are none. It is the stop's deadline that bounds this."""
-    while count(port):
+    while count(host, port):
         time.sleep(DRAIN_TICK)

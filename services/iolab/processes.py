@@ -145,7 +145,7 @@ class Supervisor(Server):
         self.listeners = listeners
         # How many connections each child has open, in memory that all share. Each writes its own number: no lock.
         self.open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
-        self._port = listeners[0].getsockname()[1]
+        self._address: tuple[str, int] = listeners[0].getsockname()[:2]
         self._children: dict[int, Child] = {}
         # When to start those that are missing; how many times in a row each has failed; whom each replaces.
         self._due = dict.fromkeys(range(len(listeners)), 0.0)
@@ -173,7 +173,7 @@ class Supervisor(Server):
             self._selector.register(self._signals, selectors.EVENT_READ, self._take_signal)
             self._selector.register(self._admin, selectors.EVENT_READ, self._accept_caller)
             self._start_those_due()
-            while not self.stop.requested or self._children or orphans.count(self._port):
+            while not self.stop.requested or self._children or orphans.count(*self._address):
                 if self.stop.requested and time.monotonic() >= self._deadline():
                     self._end("deadline")
                 for key, _ in self._selector.select(self._seconds_to_wait()):

@@ -61,7 +61,7 @@ def run(model: Model, settings: Settings) -> None:
 
     def cut(reason: str) -> None:
         # Those too who were never accepted: a model that is still getting ready has them in its queue.
-        connections = server.open_count() + server.accept_queue() + orphans.count(port)
+        connections = server.open_count() + server.accept_queue() + orphans.count(host, port)
         log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
 
     stop.then(lambda: log.info("draining", open=server.open_count(), waiting=server.waiting()))
@@ -88,7 +88,7 @@ def run(model: Model, settings: Settings) -> None:
             raise StartError(str(error)) from None
         except ChildrenFail as error:
             raise StartError(f"{error}; the log and the messages above tell why") from None
-        orphans.wait_until_acknowledged(port)
+        orphans.wait_until_acknowledged(host, port)
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
 

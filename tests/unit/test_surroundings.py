@@ -23,7 +23,7 @@ DEADLINE = 20.0
 
 def test_a_closed_connection_is_an_orphan_until_its_peer_has_acknowledged_everything() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+        host, port = listener.getsockname()
         with socket.socket() as peer:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             peer.connect(listener.getsockname())
@@ -35,17 +35,18 @@ def test_a_closed_connection_is_an_orphan_until_its_peer_has_acknowledged_everyt
                     sent += sock.send(b"a" * 65536)
             except BlockingIOError:
                 pass
-            assert orphans.count(port) == 0, "it is open still"
+            assert orphans.count(host, port) == 0, "it is open still"
             sock.close()
-            assert orphans.count(port) == 1
+            assert orphans.count(host, port) == orphans.count("0.0.0.0", port) == 1
+            assert orphans.count("127.0.0.2", port) == 0, "it is of another address"
             got = 0
             while data := peer.recv(65536):
                 got += len(data)
             assert got == sent
             end = time.monotonic() + DEADLINE
-            while orphans.count(port):
+            while orphans.count(host, port):
                 assert time.monotonic() < end
-            orphans.wait_until_acknowledged(port)
+            orphans.wait_until_acknowledged(host, port)
 
 
 def test_a_photograph_shows_each_thread_by_name_and_by_the_call_it_waits_in() -> None:
