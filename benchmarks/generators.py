@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iolab_client.load import run
-from iolab_client.measurement import Plan, Size
-from iolab_client.targets import Target
+from iolab_client.results.measurement import Plan, Size
+from iolab_client.servers.targets import Target
 
 HERE = Path(__file__).parent
 YARDSTICK = HERE.parent / "services" / "yardstick" / "epoll.c"

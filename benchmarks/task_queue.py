@@ -20,11 +20,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from iolab.broker import own_broker, own_worker
 from iolab.registry import MODELS
+from iolab.task_queue.own_broker import own_broker, own_worker
 from iolab_client.load import run
-from iolab_client.measurement import Plan
-from iolab_client.targets import Target
+from iolab_client.results.measurement import Plan
+from iolab_client.servers.targets import Target
 
 BARE = """
 import sys

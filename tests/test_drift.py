@@ -14,8 +14,9 @@ import msgspec
 import pytest
 import yaml
 
+from iolab.configs import load_all
 from iolab.registry import MODELS, Model
-from iolab.settings import OWN_KEYS, Settings, load_all
+from iolab.settings import OWN_KEYS, Settings
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -39,7 +39,7 @@ def serve(
     slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
 ) -> None:
     """Run MODEL until SIGTERM or SIGINT."""
-    from iolab.stop import block_signals
+    from iolab.server.stop import block_signals
 
     # Before anything heavy is imported: a signal that comes now is kept until someone waits for it.
     block_signals()
@@ -52,18 +52,18 @@ def serve(
         raise click.UsageError(error.args[0]) from None
     except ModuleNotFoundError as error:
         end(ImportError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'"), 1)
-    from iolab import settings
+    from iolab import configs, settings
 
     try:
-        values = settings.load(model, folder, file)
+        values = configs.load(model, folder, file)
         if port is None:
-            settings.check_compose(values, model, file or settings.file_of(model, folder), os.environ)
+            configs.check_compose(values, model, file or configs.file_of(model, folder), os.environ)
     except settings.BadSetting as error:
         end(error, 2)
-    from iolab.serve import StartError, run
+    from iolab.run.serve import StartError, run
 
     try:
-        run(model, settings.override(values, host=host, port=port, admin_port=admin_port))
+        run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
     except StartError as error:
         end(error, 1)
     # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,
@@ -77,9 +77,9 @@ def serve(
 @click.option("--detach", is_flag=True, help="Return when all of them listen; `iolab down` stops them.")
 def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
     """Run the models (all, if none is named) as plain processes of this machine."""
-    from iolab import launcher
+    from iolab.run import launcher
+    from iolab.server.stop import block_signals
     from iolab.settings import BadSetting
-    from iolab.stop import block_signals
 
     block_signals()
     try:
@@ -101,8 +101,8 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
 @main.command()
 def down() -> None:
     """Stop what `iolab up` started."""
-    from iolab import launcher
-    from iolab.stop import block_signals
+    from iolab.run import launcher
+    from iolab.server.stop import block_signals
 
     block_signals()
     try:
@@ -117,18 +117,18 @@ def down() -> None:
 @click.option("--dotenv", is_flag=True, help="Print the ports as lines for the .env that docker-compose.yml reads.")
 def check_config(folder: Path | None, dotenv: bool) -> None:
     """Check every YAML file; exit 2 with one line for the first one that cannot hold."""
-    from iolab import settings
+    from iolab import configs, settings
     from iolab.registry import MODELS
 
     try:
-        values = settings.load_all(folder)
+        values = configs.load_all(folder)
     except settings.BadSetting as error:
         end(error, 2)
     for slug, model in MODELS.items():
         if dotenv:
             click.echo(f"{model.environment_prefix}_PORT={values[slug].port}")
         else:
-            click.echo(f"{settings.file_of(model, folder)}: port {values[slug].port}, good", err=True)
+            click.echo(f"{configs.file_of(model, folder)}: port {values[slug].port}, good", err=True)
 
 
 def end(error: Exception, code: int) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iolab.server import Server
+    from iolab.server.server import Server
     from iolab.settings import Settings
 
 
@@ -40,7 +40,7 @@ class Model:
 
     @property
     def forks(self) -> bool:
-        """Whether it serves in several processes, which a supervisor starts: services/iolab/processes.py."""
+        """Whether it serves in several processes, which a supervisor starts: services/iolab/processes."""
         return "processes" in self.own_keys
 
     @property
@@ -146,7 +146,7 @@ MODELS = {
             port=8012,
             summary="one thread, io_uring_enter(2) for what the kernel has accepted, received and sent",
             own_keys=("buffers",),
-            probe="iolab.io_uring_probe",
+            probe="iolab.kernel.io_uring_probe",
         ),
         Model(
             slug="task_queue",
@@ -154,7 +154,7 @@ MODELS = {
             summary="a thread for each client, answers by workers behind a broker",
             own_keys=("broker_url", "broker_password_file", "broker_seconds", "visibility_timeout"),
             thread_per_client=True,
-            probe="iolab.broker",
+            probe="iolab.task_queue.address",
             parts=("task-broker", "task-worker"),
         ),
     )

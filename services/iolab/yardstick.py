@@ -14,14 +14,17 @@ from pathlib import Path
 import click
 import msgspec
 
-from iolab import log, runfiles
-from iolab.admin import open_admin
+from iolab import log
 from iolab.compiled import CHECKOUT, NotCompiled, compiled
+from iolab.configs import load, override
+from iolab.kernel.threads import start_thread
+from iolab.observe.admin import open_admin
 from iolab.registry import YARDSTICK
-from iolab.server import effective_limits, listen
-from iolab.settings import Settings, load, override
-from iolab.stop import Stop, block_signals
-from iolab.threads import start_thread
+from iolab.run import run_files
+from iolab.server.limits import effective_limits
+from iolab.server.listener import listen
+from iolab.server.stop import Stop, block_signals
+from iolab.settings import Settings
 
 SOURCE = CHECKOUT / "services" / "yardstick" / "epoll.c"
 
@@ -66,7 +69,7 @@ def run(settings: Settings) -> int:
         stack.callback(server.kill)
         admin = open_admin(Measured(server, stop), settings.host, settings.admin_port)
         start_thread(admin.serve_forever, "admin")
-        stack.enter_context(runfiles.announced(YARDSTICK.slug, host, port, admin.server_port, settings.drain_seconds))
+        stack.enter_context(run_files.announced(YARDSTICK.slug, host, port, admin.server_port, settings.drain_seconds))
         log.info(
             "listening",
             host=host,

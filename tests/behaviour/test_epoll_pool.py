@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
 from tests.support.models import only
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually

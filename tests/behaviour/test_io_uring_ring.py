@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support import denied
 from tests.support.compose import CHECKOUT, ComposeTarget, InContainer
 from tests.support.fleet import Lab
@@ -145,7 +146,7 @@ def test_up_leaves_it_out_where_it_is_denied_says_why_and_starts_the_others(tmp_
         up = iolab("up", "--detach", "io_uring_ring", "epoll_loop")
         assert up.returncode == 0, up.stderr
         assert "io_uring_ring is unavailable: io_uring was refused with EPERM" in up.stdout
-        with peers.connect(("127.0.0.1", free_port)) as client:
+        with connect(("127.0.0.1", free_port)) as client:
             assert peers.exchange(client, b"others") == b"OTHERS"
     finally:
         assert iolab("down").returncode == 0

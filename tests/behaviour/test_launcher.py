@@ -16,9 +16,10 @@ import psutil
 import pytest
 import yaml
 
-from iolab.launcher import run_until_stopped
-from iolab.runfiles import Running
-from iolab_client import peers
+from iolab.run.launcher import run_until_stopped
+from iolab.run.run_files import Running
+from iolab_client.contract import peers
+from iolab_client.servers.address import connect
 from tests.support.process import environment
 from tests.support.waiting import eventually
 
@@ -87,7 +88,7 @@ class Launcher:
 
     def answers(self, slug: str) -> bool:
         try:
-            with peers.connect(("127.0.0.1", self.ports[slug])) as client:
+            with connect(("127.0.0.1", self.ports[slug])) as client:
                 return peers.exchange(client, b"word") == b"WORD"
         except ConnectionError:
             return False

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import DEADLINE_SECONDS
 from tests.support.fleet import Lab
 from tests.support.models import only, waiting
 from tests.support.process import ProcessTarget
@@ -105,7 +106,7 @@ def ended(client: socket.socket) -> bool:
     except BlockingIOError:
         return False
     finally:
-        client.settimeout(peers.DEADLINE_SECONDS)
+        client.settimeout(DEADLINE_SECONDS)
 
 
 @only("epoll_loop", "select_loop")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support.clients import flood_all
 from tests.support.fleet import Lab
 from tests.support.models import forks
@@ -251,10 +252,10 @@ def test_clients_of_the_admin_port_that_say_nothing_keep_nobody_waiting(start: S
     server = start()
     for word in (b"", b"GET /metr", b"GET /threads HTTP/1.0\r\n"):
         for _ in range(8):
-            server.adopt_client(peers.connect(server.admin_address)).sendall(word)
+            server.adopt_client(connect(server.admin_address)).sendall(word)
 
     assert server.page("/healthz")[0] == 200
-    bit_by_bit = server.adopt_client(peers.connect(server.admin_address))
+    bit_by_bit = server.adopt_client(connect(server.admin_address))
     for piece in (b"GET /healthz HT", b"TP/1.0\r\n", b"\r\n"):
         bit_by_bit.sendall(piece)
         assert server.page("/healthz")[0] == 200

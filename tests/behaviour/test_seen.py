@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from iolab.registry import Model
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import connect
 from tests.support.models import but, only, waiting
 from tests.support.process import environment
 from tests.support.server import RunningServer
@@ -126,7 +127,7 @@ def test_a_log_that_nobody_reads_any_more_disturbs_nothing(tmp_path: Path) -> No
             assert server.stdout
             listening = json.loads(server.stdout.readline())
             server.stdout.close()
-            with peers.connect((listening["host"], listening["port"])) as client:
+            with connect((listening["host"], listening["port"])) as client:
                 assert peers.exchange(client, b"word") == b"WORD"
             server.terminate()
             assert server.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iolab_client import peers
+from iolab_client.contract import peers
 from tests.support.models import but, only
 from tests.support.server import RunningServer
 

@@ -15,9 +15,10 @@ import psutil
 import pytest
 import redis
 
-from iolab import broker
 from iolab.settings import Settings
-from iolab_client import payload, peers
+from iolab.task_queue import address, own_broker
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
 from tests.support.models import only
 from tests.support.server import RunningServer, skip
@@ -46,7 +47,7 @@ class Parts:
         """Start the broker, empty; again after `kill_broker`."""
         with contextlib.suppress(FileNotFoundError):
             (self._folder / "socket").unlink()
-        self._broker.enter_context(broker.own_broker(self._folder))
+        self._broker.enter_context(own_broker.own_broker(self._folder))
 
     def kill_broker(self) -> None:
         """SIGKILL the broker."""
@@ -54,7 +55,7 @@ class Parts:
 
     def start_worker(self) -> psutil.Process:
         """Start one more worker; it takes tasks once it is ready."""
-        return psutil.Process(self._stack.enter_context(broker.own_worker(self.url)).pid)
+        return psutil.Process(self._stack.enter_context(own_broker.own_worker(self.url)).pid)
 
     def store(self) -> redis.Redis:
         """A client of the broker."""
@@ -70,7 +71,7 @@ class Parts:
 @pytest.fixture
 def parts() -> Iterator[Parts]:
     """A broker, and no worker yet."""
-    if reason := broker.unavailable(Settings()):
+    if reason := address.unavailable(Settings()):
         skip(reason)
     with tempfile.TemporaryDirectory(prefix="iolab-test-") as folder:
         parts = Parts(Path(folder))
@@ -288,7 +289,7 @@ def test_nothing_piles_up_in_the_broker(start: Start, parts: Parts) -> None:
 
 
 def _answered(server: RunningServer) -> bool:
-    with peers.connect(server.address) as client:
+    with connect(server.address) as client:
         try:
             return peers.exchange(client, b"a") == b"A"
         except OSError:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iolab_client.peers import Address
-from iolab_client.targets import show
+from iolab_client.servers.address import Address, show
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from iolab_client.peers import Address
+from iolab_client.servers.address import Address
 
 READ_BYTES = 65536
 

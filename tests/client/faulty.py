@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from iolab_client import peers
+from iolab_client.contract import peers
 from tests.client.fakes import READ_BYTES, Conversation, Fake
 
 

@@ -10,7 +10,7 @@ from functools import cache
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from iolab_client.measurement import (
+from iolab_client.results.measurement import (
     YARDSTICK,
     Environment,
     Errors,
@@ -22,7 +22,7 @@ from iolab_client.measurement import (
     ServerUse,
     Size,
 )
-from iolab_client.verdicts import UNJUDGED, judge_one
+from iolab_client.results.verdicts import UNJUDGED, judge_one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from iolab import registry, runfiles, yardstick
-from iolab.runfiles import Running
-from iolab_client import admin, payload, peers
-from iolab_client.commands.check import DEADLINE_SECONDS, FAIL, OK, check
-from iolab_client.targets import Target, Wanted, resolve
+from iolab import registry, yardstick
+from iolab.run import run_files
+from iolab.run.run_files import Running
+from iolab_client.contract import payload, peers
+from iolab_client.contract.check import DEADLINE_SECONDS, FAIL, OK, check
+from iolab_client.servers import admin
+from iolab_client.servers.address import connect
+from iolab_client.servers.targets import Target, Wanted, resolve
 from tests.support.waiting import eventually
 
 needs_a_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
@@ -24,7 +27,7 @@ pytestmark = needs_a_compiler
 
 
 def announced(process: subprocess.Popen[bytes]) -> Running | None:
-    return next((server for server in runfiles.running() if server.pid == process.pid), None)
+    return next((server for server in run_files.running() if server.pid == process.pid), None)
 
 
 @pytest.fixture
@@ -53,13 +56,13 @@ def metric(target: Target, name: str, **labels: str) -> float:
 
 def test_it_keeps_the_echo_of_every_byte(target: Target) -> None:
     message = bytes(range(256)) * 3
-    with peers.connect(target.address) as peer:
+    with connect(target.address) as peer:
         assert peers.exchange(peer, message) == payload.answer(message)
 
 
 def test_messages_of_any_size_come_back_one_after_the_other(target: Target) -> None:
     messages = [payload.make(size, seed=size) for size in (1, 8 * 1024 * 1024, 65536, 65537)]
-    with peers.connect(target.address) as peer:
+    with connect(target.address) as peer:
         assert peers.exchange(peer, b"".join(messages)) == b"".join(map(payload.answer, messages))
 
 
@@ -70,7 +73,7 @@ def test_it_keeps_what_can_be_seen_of_the_contract(target: Target) -> None:
 
 
 def test_a_half_close_is_answered_and_then_closed(target: Target) -> None:
-    with peers.connect(target.address) as peer:
+    with connect(target.address) as peer:
         peer.sendall(b"last words")
         peer.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: peer.recv(4096), b""))
@@ -89,7 +92,7 @@ def test_its_metrics_are_those_of_the_server_in_c_and_move_with_load(target: Tar
     assert metric(target, "iolab_process_resident_memory_bytes") < 4 * 1024 * 1024
     before, switches = cpu_seconds(), metric(target, "iolab_process_context_switches_total", kind="voluntary")
     message = b"x" * 65536
-    with peers.connect(target.address) as peer:
+    with connect(target.address) as peer:
 
         def used() -> bool:
             for _ in range(50):
@@ -120,7 +123,7 @@ def test_the_wrapper_ends_with_the_server_in_c(process: subprocess.Popen[bytes])
     (server,) = psutil.Process(process.pid).children()
     server.kill()
     assert process.wait(30) == 1
-    assert runfiles.running() == []
+    assert run_files.running() == []
 
 
 def test_it_is_no_model() -> None:

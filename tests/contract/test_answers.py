@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support.clients import flood_all
 from tests.support.server import RunningServer
 
@@ -115,7 +116,7 @@ def test_a_client_that_half_closes_while_much_is_owed_gets_all_of_it_however_lat
 def test_the_books_count_connections_answers_and_bytes(server: RunningServer) -> None:
     names = ("connections_accepted_total", "received_bytes_total", "sent_bytes_total", "answers_total")
     before = {name: server.metric(name) for name in names}
-    with peers.connect(server.address) as client:
+    with connect(server.address) as client:
         peers.drip(client, b"hello")
     server.becomes("connections_open", 0)
 

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import pytest
 
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import DEADLINE_SECONDS, connect
 from tests.support.compose import InContainer
 from tests.support.fleet import Lab
 from tests.support.models import waiting
@@ -71,7 +72,7 @@ def seen(lab: Lab) -> Seen:
 def look(server: RunningServer) -> Seen:
     seen = Seen()
     out = OutOfDescriptors(server)
-    scrape = server.adopt_client(peers.connect(server.admin_address))
+    scrape = server.adopt_client(connect(server.admin_address))
     scrape.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     begin, before = time.monotonic(), server.cpu_seconds()
     for _ in for_a_while(2.2, step=0.1):
@@ -113,7 +114,7 @@ def test_a_descriptor_that_a_client_gives_back_is_used_again(out: OutOfDescripto
     peers.half_close(out.served)
     assert peers.read_to_end(out.served) == b""
 
-    (answered, *_), _, _ = select.select(out.late, (), (), peers.DEADLINE_SECONDS)
+    (answered, *_), _, _ = select.select(out.late, (), (), DEADLINE_SECONDS)
     assert peers.read_exactly(answered, 4) == b"LATE"
 
 

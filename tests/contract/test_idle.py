@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
 from tests.support.clients import flood_all
 from tests.support.models import pools
 from tests.support.server import RunningServer

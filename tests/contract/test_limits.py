@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from iolab.settings import RESERVE, SELECT_LIMIT
-from iolab_client import peers
+from iolab_client.contract import peers
 from tests.support.fleet import Lab
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support.clients import flood_all, vanish
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
@@ -31,7 +32,7 @@ def test_peers_that_reset_at_every_moment_leave_nobody_behind(server: RunningSer
 
     for sent in (b"", b"a", payload.make(300_000)):
         for _ in range(5):
-            client = peers.connect(server.address, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+            client = connect(server.address, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
             # The server may be gone from it before all is sent: then that much is sent.
             peers.flood(client, sent, quiet_seconds=0.05)
             peers.reset(client)
@@ -43,7 +44,7 @@ def test_peers_that_reset_at_every_moment_leave_nobody_behind(server: RunningSer
 
 
 def test_a_peer_that_closes_while_answers_are_on_their_way_is_forgotten(server: RunningServer) -> None:
-    client = peers.connect(server.address)
+    client = connect(server.address)
     client.sendall(payload.make(200_000))
     # Unread answers: this close sends RST.
     client.close()
@@ -56,7 +57,7 @@ def test_the_others_go_on_while_one_resets(server: RunningServer) -> None:
     for other in others:
         peers.ask(other, b"before")
     for _ in range(3):
-        client = peers.connect(server.address)
+        client = connect(server.address)
         client.sendall(b"then reset")
         peers.reset(client)
 
@@ -66,8 +67,8 @@ def test_the_others_go_on_while_one_resets(server: RunningServer) -> None:
 def test_a_client_that_leaves_before_it_was_accepted_does_no_harm(server: RunningServer) -> None:
     server.suspend()
     for _ in range(3):
-        peers.reset(peers.connect(server.address))
-        peers.connect(server.address).close()
+        peers.reset(connect(server.address))
+        connect(server.address).close()
     server.resume()
 
     assert peers.exchange(server.connect(), b"next") == b"NEXT"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.support.clients import flood_all, flood_until_owed
 from tests.support.fleet import Lab
 from tests.support.models import pools
@@ -245,7 +246,7 @@ def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Sta
 
     def refused() -> bool:
         try:
-            peers.connect(server.address).close()
+            connect(server.address).close()
         except ConnectionError:
             return True
         return False

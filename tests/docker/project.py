@@ -17,7 +17,8 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 
 from iolab.registry import MODELS, Model
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import Address, connect
 from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, UNCHECKED, ComposeTarget, InContainer, compose_environment
 from tests.support.server import Settings
 from tests.support.waiting import eventually
@@ -36,7 +37,7 @@ class Service(InContainer):
         self._run = run
 
     @property
-    def published(self) -> peers.Address:
+    def published(self) -> Address:
         """Where this machine reaches it without knowing of its network; the engine picks the port at each start."""
 
         def look() -> list[dict[str, str]]:
@@ -220,7 +221,7 @@ class Project(ComposeTarget):
 
 def _answers(service: Service) -> bool:
     try:
-        with peers.connect(service.address) as client:
+        with connect(service.address) as client:
             return peers.exchange(client, b"a") == b"A"
     except OSError:
         return False

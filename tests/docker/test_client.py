@@ -7,7 +7,7 @@ import json
 import pytest
 
 from iolab.registry import MODELS, Model
-from iolab_client import payload
+from iolab_client.contract import payload
 from tests.docker.project import Project, Service
 from tests.support.models import only
 

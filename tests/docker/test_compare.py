@@ -14,7 +14,10 @@ import pytest
 
 from iolab import registry
 from iolab.registry import YARDSTICK
-from iolab_client import bundle, containers, peers
+from iolab_client.compare import containers
+from iolab_client.contract import peers
+from iolab_client.results import bundle
+from iolab_client.servers.address import connect
 from tests.support.compose import UNCHECKED, ComposeTarget, InContainer
 from tests.support.waiting import eventually
 
@@ -60,7 +63,7 @@ def test_who_runs_beside_it_is_paused_meanwhile_and_nothing_is_left(target: Comp
     assert "paused" in states
     beside.container.reload()
     assert beside.container.status == "running"
-    with peers.connect(beside.address) as peer:
+    with connect(beside.address) as peer:
         assert peers.exchange(peer, b"a") == b"A"
     mine: dict[str, Any] = {"label": f"{containers.PROJECT_LABEL}={containers.PROJECT}"}
     assert target.client.containers.list(all=True, filters=mine) == []
@@ -89,7 +92,7 @@ def test_the_yardstick_is_hardened_like_a_model_and_not_published(target: Compos
 
     def answer() -> bytes:
         try:
-            with peers.connect((server.host, YARDSTICK.port)) as peer:
+            with connect((server.host, YARDSTICK.port)) as peer:
                 return peers.exchange(peer, b"hello")
         except ConnectionRefusedError:
             return b""

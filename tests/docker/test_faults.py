@@ -8,7 +8,8 @@ import socket
 from docker.errors import APIError
 
 from iolab.registry import MODELS
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import Address, connect
 from tests.docker.project import Project, Service
 from tests.support.models import only
 from tests.support.waiting import eventually, for_a_while
@@ -16,10 +17,10 @@ from tests.support.waiting import eventually, for_a_while
 UNHURT_SECONDS = 0.3
 
 
-def speaks(address: peers.Address) -> bool:
+def speaks(address: Address) -> bool:
     """Whether a new client is answered there."""
     try:
-        with peers.connect(address, deadline_seconds=1) as client:
+        with connect(address, deadline_seconds=1) as client:
             return peers.exchange(client, b"new", deadline_seconds=5) == b"NEW"
     except OSError:
         return False
@@ -56,11 +57,11 @@ def freeze(service: Service) -> None:
 
 def test_a_pause_loses_nothing(service: Service) -> None:
     """The kernel goes on for a frozen process: it accepts connections and takes bytes."""
-    before = [service.connect(), service.adopt_client(peers.connect(service.published))]
+    before = [service.connect(), service.adopt_client(connect(service.published))]
     for client in before:
         assert peers.ask(client, b"here") == b"HERE"
     freeze(service)
-    during = [service.connect(), service.adopt_client(peers.connect(service.published))]
+    during = [service.connect(), service.adopt_client(connect(service.published))]
     for client in before + during:
         client.sendall(b"meanwhile")
         client.setblocking(False)

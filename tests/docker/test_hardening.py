@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from iolab.registry import MODELS
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import connect
 from tests.docker.project import Project, Service
 from tests.support.compose import BUSY_POLL_CPUS
 from tests.support.models import only
@@ -86,7 +87,7 @@ def python(service: Service, program: str, user: str = "") -> Any:
 
 
 def still_serves(service: Service) -> bool:
-    with peers.connect(service.address) as client:
+    with connect(service.address) as client:
         return peers.exchange(client, b"still here") == b"STILL HERE"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from iolab.registry import MODELS, Model
-from iolab_client import peers
+from iolab_client.contract import peers
 from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.models import only

@@ -11,7 +11,8 @@ from importlib import import_module
 from prometheus_client.parser import text_string_to_metric_families
 
 from iolab.registry import MODELS, Model
-from iolab_client import peers
+from iolab_client.contract import peers
+from iolab_client.servers.address import connect
 from tests.docker.project import Service
 from tests.support.waiting import eventually
 
@@ -77,7 +78,7 @@ def test_each_page_of_threads_and_metrics_is_about_the_containers_own_server(ser
 
 def test_metrics_count_what_clients_do(service: Service) -> None:
     before = {name: service.metric(name) for name in ("connections_accepted_total", "received_bytes_total")}
-    with peers.connect(service.address) as client:
+    with connect(service.address) as client:
         assert len(peers.exchange(client, bytes(5000))) == 5000
 
     assert service.metric("connections_accepted_total") - before["connections_accepted_total"] == 1

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from iolab.registry import MODELS, Model
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import Address, connect
 from tests.docker.project import Outcomes, Project, at_once
 
 PORT_STEP = 1000
@@ -61,7 +62,7 @@ def look_at(project: Project, model: Model) -> Running:
     before = service.metric("answers_total")
     answers = []
     for address in (service.address, service.published):
-        with peers.connect(address) as client:
+        with connect(address) as client:
             answers.append(peers.exchange(client, payload.ALL_BYTES * 100))
     return Running(
         container_id=service.container.id,
@@ -74,9 +75,9 @@ def look_at(project: Project, model: Model) -> Running:
     )
 
 
-def _is_open(address: peers.Address) -> bool:
+def _is_open(address: Address) -> bool:
     try:
-        peers.connect(address).close()
+        connect(address).close()
     except ConnectionRefusedError:
         return False
     return True

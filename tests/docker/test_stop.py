@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from iolab.registry import MODELS, Model
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.docker.conftest import WORKERS
 from tests.docker.project import Outcomes, Project, Service, at_once
 from tests.support.clients import flood_until_owed
@@ -128,7 +129,7 @@ def everyone(service: Service) -> Stopped:
     """One stop with clients of every kind; a pool has a worker for each."""
     idle = service.connect()
     # One over the Docker network, one by the published port.
-    transfers = [service.connect(), service.adopt_client(peers.connect(service.published))]
+    transfers = [service.connect(), service.adopt_client(connect(service.published))]
     begun, rest = STREAM[:MEBIBYTE], STREAM[MEBIBYTE:]
     first = [peers.ask(client, begun) for client in transfers]
     slow, half_closed = Reading(service), Reading(service)

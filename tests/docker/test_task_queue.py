@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from iolab.registry import MODELS
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
 from tests.docker.project import Project, Service
 from tests.support.waiting import eventually
 

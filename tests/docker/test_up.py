@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from iolab.registry import MODELS
-from iolab_client import payload, peers
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import connect
 from tests.docker.project import Project, Service
 
 STREAM = payload.make(3 * 1024 * 1024)
@@ -31,7 +32,7 @@ def test_a_project_with_ports_of_its_own_leaves_the_users_alone(service: Service
 
 @pytest.mark.parametrize("way", ["published", "address"])
 def test_every_byte_comes_back_by_the_published_port_and_over_the_network(service: Service, way: str) -> None:
-    with peers.connect(getattr(service, way)) as client:
+    with connect(getattr(service, way)) as client:
         answer = peers.exchange(client, STREAM)
 
     assert payload.difference(answer, payload.answer(STREAM)) is None

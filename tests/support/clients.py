@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from iolab_client import peers
+from iolab_client.contract import peers
 
 # Nobody could send for that long: the server has stopped reading.
 QUIET_SECONDS = 0.3

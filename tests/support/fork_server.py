@@ -110,7 +110,7 @@ def take_orders() -> None:
         "remove": remove,
     }
     import_module("iolab.__main__")
-    import_module("iolab.serve")
+    import_module("iolab.run.serve")
     # Nobody asks for the keepers' exit codes.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from iolab import broker
 from iolab.registry import Model
 from iolab.settings import Settings as ServerSettings
+from iolab.task_queue import address, own_broker
 from tests.support.fork_server import ForkServer
 from tests.support.server import ForkedServer, Settings, Target, skip
 from tests.support.waiting import DEADLINE_SECONDS
@@ -74,9 +74,9 @@ class ProcessTarget(Target):
     def _broker(self) -> str:
         """The URL of a broker with a worker, which all servers here that need one share."""
         if not self._broker_url:
-            if reason := broker.unavailable(ServerSettings()):
+            if reason := address.unavailable(ServerSettings()):
                 skip(reason)
-            self._broker_url = self._parts.enter_context(broker.own())
+            self._broker_url = self._parts.enter_context(own_broker.own())
         return self._broker_url
 
     def close(self) -> None:

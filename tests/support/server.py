@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from iolab.registry import Model
-from iolab_client import peers
+from iolab_client.servers.address import Address, connect
 from tests.support.fork_server import ForkServer
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -50,12 +50,12 @@ class RunningServer(ABC):
         """The address at which this machine reaches it."""
 
     @property
-    def address(self) -> peers.Address:
+    def address(self) -> Address:
         """Where it serves."""
         return self.host, int(self.listening["port"])
 
     @property
-    def admin_address(self) -> peers.Address:
+    def admin_address(self) -> Address:
         """Where it is looked at."""
         return self.host, int(self.listening["admin_port"])
 
@@ -67,8 +67,8 @@ class RunningServer(ABC):
     # Clients: they are closed before the server is looked at or ended
 
     def connect(self, **options: Any) -> socket.socket:
-        """A client, closed at the end of the test at the latest. Options as peers.connect has them."""
-        return self.adopt_client(peers.connect(self.address, **options))
+        """A client, closed at the end of the test at the latest. Options as connect has them."""
+        return self.adopt_client(connect(self.address, **options))
 
     def adopt_client(self, client: socket.socket) -> socket.socket:
         """Have a client that the test made by itself closed with the others."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iolab import settings
+from iolab import configs
 from iolab.registry import MODELS
 from iolab.settings import BadSetting, Settings
 
@@ -87,7 +87,7 @@ def test_a_task_queue_that_cannot_work_is_refused(text: str, found: str, tmp_pat
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(BadSetting) as failure:
-        settings.load(MODELS["task_queue"], None, file)
+        configs.load(MODELS["task_queue"], None, file)
     assert found in str(failure.value)
 
 
@@ -101,7 +101,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadSetting, match="expected a YAML file of settings"):
-        settings.load(EPOLL, None, tmp_path / "file.yaml")
+        configs.load(EPOLL, None, tmp_path / "file.yaml")
 
 
 def test_an_unknown_model_is_told_which_there_are() -> None:
@@ -125,21 +125,21 @@ def test_a_models_file_overrides_the_defaults_key_by_key(tmp_path: Path) -> None
         "backlog: 7\nbuffer_size: 9\nwork: {cpu_us: 1, wait_ms: 2}",
         epoll_loop="backlog: 8\nwork: {wait_ms: 3}",
     )
-    values = settings.load(EPOLL, folder)
+    values = configs.load(EPOLL, folder)
     assert (values.port, values.backlog, values.buffer_size) == (EPOLL.port, 8, 9)
     assert (values.work.cpu_us, values.work.wait_ms) == (1, 3)
-    assert settings.load(SELECT, folder).backlog == 7
+    assert configs.load(SELECT, folder).backlog == 7
 
 
 @pytest.mark.parametrize("key", ["port: 1", "selector: poll", "workers: 2"])
 def test_what_belongs_to_one_model_has_no_place_among_the_defaults(key: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"defaults\.yaml: .* no such key"):
-        settings.load(EPOLL, folder_of(tmp_path, key))
+        configs.load(EPOLL, folder_of(tmp_path, key))
 
 
 def test_a_fault_in_the_defaults_is_found_in_that_file(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"defaults\.yaml: backlog: got 0"):
-        settings.load(EPOLL, folder_of(tmp_path, "backlog: 0"))
+        configs.load(EPOLL, folder_of(tmp_path, "backlog: 0"))
 
 
 def test_two_models_on_one_port_are_found_and_both_files_named(tmp_path: Path) -> None:
@@ -197,5 +197,5 @@ def test_a_pool_is_as_large_as_the_standard_librarys_unless_it_is_told() -> None
 
 
 def test_the_command_line_overrides_what_it_names_only() -> None:
-    values = settings.override(Settings(port=8004, backlog=9), port=0, host=None)
+    values = configs.override(Settings(port=8004, backlog=9), port=0, host=None)
     assert (values.port, values.backlog, values.host) == (0, 9, "127.0.0.1")

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 from rich.table import Table
 from rich.text import Text
 
 from iolab.registry import Model
-from iolab_client import screen
-from iolab_client.clauses import CLAUSES, Broken, Subject, Unseen, examine
-from iolab_client.explain import explain
-from iolab_client.peers import Address
-from iolab_client.targets import Target, Wanted, resolve
+from iolab_client.contract.check import DEADLINE_SECONDS, FAIL, OK, UNSEEN, Verdicts, check, checkers
+from iolab_client.contract.clauses import CLAUSES
+from iolab_client.servers.address import Address
+from iolab_client.servers.targets import Target, Wanted, resolve
+from iolab_client.terminal import screen
 
-DEADLINE_SECONDS = 20.0
-# A check mostly waits, so several are made at once; more would make a crowded machine miss deadlines.
-CHECKS_AT_ONCE = 6
-OK = "ok"
-FAIL = "FAIL: "
-UNSEEN = "not from outside"
 STYLES = {OK: "green", FAIL: "bold red", UNSEEN: "dim"}
 # Below this a column is hard to read: the models that do not fit beside each other get a table of their own.
 COLUMN_WIDTH = 18
-
-# What each clause came to, by its name: OK, FAIL with the reason, or UNSEEN with the reason.
-Verdicts = dict[str, str]
 
 
 @click.command("check")
@@ -68,42 +57,6 @@ def command(wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds
         print_matrix(verdicts)
     if any(cell.startswith(FAIL) for cells in verdicts.values() for cell in cells.values()):
         raise SystemExit(1)
-
-
-@contextmanager
-def checkers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that check several servers at once. Whoever interrupts waits for those that have begun only."""
-    pool = ThreadPoolExecutor(CHECKS_AT_ONCE)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def check(target: Target, deadline_seconds: float, tell: Callable[[str], None] = lambda clause: None) -> Verdicts:
-    """Every clause's verdict on one server. `tell` is called with the name of each clause that begins."""
-    try:
-        subject = examine(target, deadline_seconds)
-    except OSError as error:
-        return {clause.__name__: f"{FAIL}{explain(error)}" for clause in CLAUSES}
-    verdicts = {}
-    for clause in CLAUSES:
-        tell(clause.__name__)
-        verdicts[clause.__name__] = judge(clause, subject)
-    return verdicts
-
-
-def judge(clause: Callable[[Subject], None], subject: Subject) -> str:
-    """One clause's verdict."""
-    try:
-        clause(subject)
-    except Broken as broken:
-        return f"{FAIL}{broken}"
-    except Unseen as unseen:
-        return f"{UNSEEN}: {unseen}"
-    except OSError as error:
-        return f"{FAIL}{explain(error)}"
-    return OK
 
 
 def print_matrix(verdicts: dict[str, Verdicts]) -> None:

@@ -22,14 +22,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from iolab.registry import MODELS, YARDSTICK, Model
-from iolab_client import bundle, screen, units
-from iolab_client.compare import Asked, Comparison, News, Rate
-from iolab_client.measurement import VALID, Measurement, Run, Size
-from iolab_client.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Failed, Place, Processes
+from iolab_client.compare.comparison import Asked, Comparison, News, Rate
+from iolab_client.compare.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Failed, Place, Processes
+from iolab_client.report.folder import REPORT, write_folder
 from iolab_client.report.words import case_in_words, middle, range_of
-from iolab_client.summary import Cell, Interval, Summary, case_of, summarise
-from iolab_client.targets import Wanted
-from iolab_client.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client.results import bundle, units
+from iolab_client.results.measurement import VALID, Measurement, Run, Size
+from iolab_client.results.summary import Cell, Interval, Summary, case_of, summarise
+from iolab_client.results.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client.servers.targets import Wanted
+from iolab_client.terminal import screen
 
 # The shell's code for what Ctrl-C ended.
 EXIT_INTERRUPTED = 130
@@ -161,7 +163,7 @@ def command(
     if comparison is None:
         raise SystemExit(EXIT_INTERRUPTED)
     run = comparison.run
-    bundle.write(run, folder)
+    write_folder(run, folder)
     summary = summarise(run)
     if as_json:
         screen.print_json({"folder": str(folder), "left_out": run.left_out, "summary": msgspec.to_builtins(summary)})
@@ -169,7 +171,7 @@ def command(
         show(summary)
     for slug, reason in run.left_out.items():
         click.echo(f"left out: {slug}: {reason}", err=True)
-    click.echo(f"report: {folder / bundle.REPORT}", err=True)
+    click.echo(f"report: {folder / REPORT}", err=True)
     raise SystemExit(_exit_code(run, thresholds, interrupted=interrupted, kept=kept))
 
 
@@ -198,7 +200,7 @@ def _place(name: str | None, subjects: Sequence[Model], asked: Asked, pause: Seq
         return AsFound(asked.client_cpus)
     if name != PROCESSES:
         # The SDK is slow to import.
-        from iolab_client import containers
+        from iolab_client.compare import containers
 
         reason = containers.unavailable()
         if reason is None:

@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from iolab.registry import Model
-from iolab_client import load, screen, units
-from iolab_client.measurement import ERRORS, VALID, Latency, Measurement, Plan, Size
-from iolab_client.peers import Address
-from iolab_client.targets import Wanted, resolve
-from iolab_client.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client import load
+from iolab_client.results import units
+from iolab_client.results.measurement import ERRORS, VALID, Latency, Measurement, Plan, Size
+from iolab_client.results.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client.servers.address import Address
+from iolab_client.servers.targets import Wanted, resolve
+from iolab_client.terminal import screen
 
 # The shell's code for what Ctrl-C ended.
 EXIT_INTERRUPTED = 130

@@ -9,9 +9,10 @@ from prometheus_client import Metric
 from rich.table import Table
 
 from iolab.registry import Model
-from iolab_client import admin, screen
-from iolab_client.peers import Address
-from iolab_client.targets import Wanted, resolve_admin
+from iolab_client.servers import admin
+from iolab_client.servers.address import Address
+from iolab_client.servers.targets import Wanted, resolve_admin
+from iolab_client.terminal import screen
 
 
 @click.command("metrics")

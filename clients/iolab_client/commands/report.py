@@ -8,10 +8,12 @@ import click
 import msgspec
 from rich.table import Table
 
-from iolab_client import bundle, screen
-from iolab_client.measurement import VALID, Run
+from iolab_client.report.folder import REPORT, write_folder
 from iolab_client.report.words import case_in_words, middle, range_of
-from iolab_client.summary import Cell, summarise
+from iolab_client.results import bundle
+from iolab_client.results.measurement import VALID, Run
+from iolab_client.results.summary import Cell, summarise
+from iolab_client.terminal import screen
 
 STYLES = {"better": "green", "worse": "bold red", "not judged": "yellow", "no difference seen": "dim"}
 
@@ -42,7 +44,7 @@ def _one(run: Run, folder: Path, as_json: bool, html: Path | None) -> None:
         _write(html, render(run).html)
     else:
         try:
-            bundle.write(run, folder)
+            write_folder(run, folder)
         except OSError as error:
             raise click.ClickException(f"{folder}: {error.strerror or error}") from None
     summary = summarise(run)
@@ -50,7 +52,7 @@ def _one(run: Run, folder: Path, as_json: bool, html: Path | None) -> None:
         screen.print_json(msgspec.to_builtins(summary))
     else:
         screen.print_table(table(summary.cells))
-        click.echo(f"{html or folder / bundle.REPORT}", err=True)
+        click.echo(f"{html or folder / REPORT}", err=True)
 
 
 def _two(first: Run, second: Run, folders: tuple[Path, Path], as_json: bool, html: Path | None) -> None:

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from iolab.registry import Model
-from iolab_client import keys, screen
-from iolab_client.peers import Address
-from iolab_client.targets import REMEDY, Wanted
-from iolab_client.watching import Look, Row, Watch
+from iolab_client.servers.address import REMEDY, Address
+from iolab_client.servers.targets import Wanted
+from iolab_client.servers.watching import Look, Row, Watch
+from iolab_client.terminal import keys, screen
 
 INTERVAL_SECONDS = 2.0
 # Who is silent is shown for how long: to the second.

@@ -10,10 +10,11 @@ import click
 from rich.table import Table
 
 from iolab.registry import Model
-from iolab_client import payload, peers, screen
-from iolab_client.explain import explain
-from iolab_client.peers import Address
-from iolab_client.targets import Target, Wanted, resolve
+from iolab_client.contract import payload, peers
+from iolab_client.servers.address import Address, connect
+from iolab_client.servers.explain import explain
+from iolab_client.servers.targets import Target, Wanted, resolve
+from iolab_client.terminal import screen
 
 DEADLINE_SECONDS = 10.0
 
@@ -60,7 +61,7 @@ def ask(target: Target, data: bytes, deadline_seconds: float) -> Answer:
     started = time.perf_counter()
     got = error = None
     try:
-        with peers.connect(target.address, deadline_seconds=deadline_seconds) as peer:
+        with connect(target.address, deadline_seconds=deadline_seconds) as peer:
             got = peers.exchange(peer, data, deadline_seconds=deadline_seconds)
         error = payload.difference(got, payload.answer(data))
     except OSError as failure:

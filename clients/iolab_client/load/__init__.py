@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from iolab_client.load.progress import Interrupted, Progress
-from iolab_client.measurement import Measurement, Plan
+from iolab_client.results.measurement import Measurement, Plan
 
 if TYPE_CHECKING:
-    from iolab_client.targets import Target
+    from iolab_client.servers.targets import Target
 
 __all__ = ["Interrupted", "Progress", "run"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
-from iolab_client.measurement import Latency
+from iolab_client.results.measurement import Latency
 
 HIGHEST_NS = 3600 * 10**9
 DIGITS = 3

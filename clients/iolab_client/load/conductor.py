@@ -20,16 +20,16 @@ import click
 import msgspec
 import numpy as np
 
-from iolab_client import verdicts
-from iolab_client.admin import Unreachable
-from iolab_client.explain import explain
 from iolab_client.load import buckets, server_use, shared
 from iolab_client.load.progress import Interrupted, Progress
 from iolab_client.load.share import Report, Share, split
 from iolab_client.load.shared import Counts, Shared
-from iolab_client.measurement import Errors, Generator, Latency, Measurement, Plan
-from iolab_client.peers import connect
-from iolab_client.targets import Target
+from iolab_client.results import verdicts
+from iolab_client.results.measurement import Errors, Generator, Latency, Measurement, Plan
+from iolab_client.servers.address import connect
+from iolab_client.servers.admin import Unreachable
+from iolab_client.servers.explain import explain
+from iolab_client.servers.targets import Target
 
 SECOND = 1_000_000_000
 TELL_SECONDS = 0.25

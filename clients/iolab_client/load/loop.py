@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from iolab_client import payload
+from iolab_client.contract import payload
 from iolab_client.load import fast_path
 from iolab_client.load.books import Books
 from iolab_client.load.commands import Commands
@@ -24,7 +24,7 @@ from iolab_client.load.fast_path import FastPath
 from iolab_client.load.requests import Request, Requests
 from iolab_client.load.share import Report, Share
 from iolab_client.load.shared import ANSWERS, CONNECTED, ERRORS, Shared
-from iolab_client.measurement import Errors
+from iolab_client.results.measurement import Errors
 
 SECOND = 1_000_000_000
 # How often it is seen to what has no event of its own.

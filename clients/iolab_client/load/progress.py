@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from iolab_client.measurement import Measurement
+from iolab_client.results.measurement import Measurement
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from random import Random
 
-from iolab_client import payload
-from iolab_client.measurement import Size
+from iolab_client.contract import payload
+from iolab_client.results.measurement import Size
 
 # As many requests go by before one comes again.
 UNIQUE = 1 << 23

@@ -8,9 +8,9 @@ import time
 import msgspec
 from prometheus_client import Metric
 
-from iolab_client import admin
-from iolab_client.measurement import ServerUse
-from iolab_client.targets import Target
+from iolab_client.results.measurement import ServerUse
+from iolab_client.servers import admin
+from iolab_client.servers.targets import Target
 
 PROCESS = "iolab_process"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from iolab_client.measurement import Errors, Plan
+from iolab_client.results.measurement import Errors, Plan
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

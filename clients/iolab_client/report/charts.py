@@ -19,12 +19,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullFormatter
 
-from iolab_client.measurement import VALID, YARDSTICK, Latency, Measurement, Run
-from iolab_client.recorded import Recorded
 from iolab_client.report import palette
 from iolab_client.report.palette import Look
 from iolab_client.report.words import case_in_words, number
-from iolab_client.summary import Case, Cell, Interval, Summary, case_of
+from iolab_client.results.measurement import VALID, YARDSTICK, Latency, Measurement, Run
+from iolab_client.results.recorded import Recorded
+from iolab_client.results.summary import Case, Cell, Interval, Summary, case_of
 
 INK, MUTED, GRID = (palette.SENTINELS[name] for name in ("ink", "muted", "grid"))
 # Between the largest and the smallest, more than this is shown on a logarithmic axis: bars would be slivers.

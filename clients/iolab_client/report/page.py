@@ -8,11 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from iolab_client.measurement import VALID, YARDSTICK, Run
 from iolab_client.report import palette
 from iolab_client.report.charts import Chart, charts, focus_case
 from iolab_client.report.words import bytes_in_words, case_in_words, middle, number, range_of
-from iolab_client.summary import COVERAGE, Case, Cell, Summary, summarise
+from iolab_client.results.measurement import VALID, YARDSTICK, Run
+from iolab_client.results.summary import COVERAGE, Case, Cell, Summary, summarise
 
 ORDINALS = ("first", "second", "third")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iolab.registry import MODELS
-from iolab_client.measurement import YARDSTICK
+from iolab_client.results.measurement import YARDSTICK
 
 # Seven hues that stay apart for colour-blind eyes too, on white and on near-black; the models after the seventh take
 # them again with a broken line and a hollow marker. The yardstick is drawn in the colour of the text.

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from iolab_client.measurement import VALID, Run
 from iolab_client.report.page import templates
-from iolab_client.summary import Case, Cell, Interval, differ, summarise
+from iolab_client.results.measurement import VALID, Run
+from iolab_client.results.summary import Case, Cell, Interval, differ, summarise
 
 Word = Literal["better", "worse", "no difference seen", "not judged"]
 

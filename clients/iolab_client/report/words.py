@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iolab_client.measurement import Size
-from iolab_client.summary import Case, Interval
+from iolab_client.results.measurement import Size
+from iolab_client.results.summary import Case, Interval
 
 NOTHING = "\N{EN DASH}"
 

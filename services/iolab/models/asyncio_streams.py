@@ -15,8 +15,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from iolab.server import DRAIN_TICK, Server
-from iolab.stream import Stream
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.framework import Stream
 
 
 def serve(server: Server) -> None:
@@ -71,7 +71,7 @@ def accept(server: Server, begin: Callable[[socket.socket], None]) -> None:
 async def converse(server: Server, stream: Stream, buffer: memoryview) -> None:
     """One client from its first byte to its last."""
     loop = asyncio.get_running_loop()
-    settings, respond, wait_seconds = server.settings, server.session.respond, server.session.wait_seconds
+    settings, respond, wait_seconds = server.settings, server.work.respond, server.work.wait_seconds
     # In the reader, in hand and in the transport: together high_water and one read at most.
     chunk_bytes = max(1, min(settings.buffer_size, settings.high_water // 2))
     reader = asyncio.StreamReader(limit=max(1, chunk_bytes // 2))

@@ -14,9 +14,9 @@ import queue
 import threading
 import time
 
-from iolab.conversation import Conversation, interrupt
-from iolab.server import DRAIN_TICK, Server
-from iolab.threads import start_thread
+from iolab.kernel.threads import start_thread
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.blocking import Conversation, interrupt
 
 Queue = queue.SimpleQueue[Conversation | None]
 

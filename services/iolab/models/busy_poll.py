@@ -14,9 +14,9 @@ import queue
 import threading
 import time
 
-from iolab.connection import Connection
-from iolab.server import Server
-from iolab.threads import start_thread
+from iolab.kernel.threads import start_thread
+from iolab.server.server import Server
+from iolab.sockets.readiness import Connection
 
 Queue = queue.SimpleQueue[Connection | None]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from iolab.connection import READ, Connection
-from iolab.selector import SELECTORS, Selector
-from iolab.server import DRAIN_TICK, Server
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.readiness import READ, Connection
+from iolab.sockets.selector import SELECTORS, Selector
 
 Connections = dict[int, Connection]
 

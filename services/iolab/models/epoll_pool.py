@@ -18,9 +18,9 @@ import select
 import socket
 import time
 
-from iolab.connection import READ, Connection
-from iolab.server import DRAIN_TICK, Server
-from iolab.threads import start_thread
+from iolab.kernel.threads import start_thread
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.readiness import READ, Connection
 
 Queue = queue.SimpleQueue[Connection | None]
 

@@ -14,9 +14,10 @@ import time
 import gevent
 from gevent import monkey
 
-from iolab.connection import moved
-from iolab.conversation import Conversation, interrupt
-from iolab.server import DRAIN_TICK, Peer, Server
+from iolab.server.books import Peer
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.blocking import Conversation, interrupt
+from iolab.sockets.farewell import moved
 
 
 def serve(server: Server) -> None:

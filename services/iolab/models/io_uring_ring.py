@@ -16,10 +16,10 @@ import socket
 import time
 from contextlib import closing
 
-from iolab import io_uring
-from iolab.completions import KIND_BITS, Advance, CompletionConnection, ring_for
-from iolab.io_uring import HAS_MORE, Ring
-from iolab.server import DRAIN_TICK, Server
+from iolab.kernel import io_uring
+from iolab.kernel.io_uring import HAS_MORE, Ring
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.completion import KIND_BITS, Advance, CompletionConnection, ring_for
 
 Connections = dict[int, CompletionConnection]
 Operations = dict[int, Advance]

@@ -10,7 +10,7 @@ Compare    epoll_loop (one such process), tornado_iostream (same processes, coro
 from __future__ import annotations
 
 from iolab.models import epoll_loop
-from iolab.processes import Supervisor
+from iolab.processes.supervisor import Supervisor
 
 
 def serve(server: Supervisor) -> None:

@@ -13,9 +13,9 @@ import select
 import time
 from collections.abc import Collection
 
-from iolab.connection import READ, WRITE, Connection
-from iolab.server import DRAIN_TICK, Server
+from iolab.server.server import DRAIN_TICK, Server
 from iolab.settings import FD_SETSIZE
+from iolab.sockets.readiness import READ, WRITE, Connection
 
 
 class Watched:

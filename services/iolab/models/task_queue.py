@@ -9,9 +9,9 @@ Compare    thread_per_connection (the same, but it answers by itself), epoll_poo
 
 from __future__ import annotations
 
-from iolab.broker import open_broker
 from iolab.models import thread_per_connection
-from iolab.server import Server
+from iolab.server.server import Server
+from iolab.task_queue.dispatch import open_broker
 
 
 def serve(server: Server) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import time
 
-from iolab.conversation import Conversation, interrupt
-from iolab.server import DRAIN_TICK, PAUSE_SECONDS, Server
-from iolab.threads import NoThread, start_thread
+from iolab.kernel.threads import NoThread, start_thread
+from iolab.server.server import DRAIN_TICK, PAUSE_SECONDS, Server
+from iolab.sockets.blocking import Conversation, interrupt
 
 
 def serve(server: Server) -> None:

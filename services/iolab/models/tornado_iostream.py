@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 
-from iolab.processes import Supervisor
-from iolab.server import DRAIN_TICK, Server
-from iolab.stream import Stream
+from iolab.processes.supervisor import Supervisor
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.framework import Stream
 
 
 def serve(server: Supervisor) -> None:
@@ -112,7 +112,7 @@ class PatientStream(IOStream):
 
 async def converse(server: Server, stream: Stream) -> None:
     """One client from its first byte to its last."""
-    respond, wait_seconds = server.session.respond, server.session.wait_seconds
+    respond, wait_seconds = server.work.respond, server.work.wait_seconds
     client = PatientStream(stream.sock, read_chunk_size=server.settings.buffer_size)
     # The buffer's length has no public name.
     stream.held, stream.cut = client._write_buffer.__len__, client.close

@@ -23,8 +23,8 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iolab.server import DRAIN_TICK, Server
-from iolab.stream import Stream
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.framework import Stream
 
 Streams = set[Stream]
 
@@ -82,8 +82,8 @@ class Echo(Protocol):
         self._streams = streams
         self._server = server
         self._stream = stream
-        self._respond = server.session.respond
-        self._wait_seconds = server.session.wait_seconds
+        self._respond = server.work.respond
+        self._wait_seconds = server.work.wait_seconds
 
     def connectionMade(self) -> None:
         """Have the transport read no more while the peer takes no answers: it is its own producer."""

@@ -1,0 +1,241 @@
+"""A run as a folder: data to read by eye, by program and by HdrHistogram's tools, and the report made of it.
+
+`results.json` is the run, and all else is made of it again by `iolab-client report FOLDER`.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import inspect
+import io
+import itertools
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from iolab_client.results import measurement as measurements
+from iolab_client.results import summary as summaries
+from iolab_client.results.measurement import Measurement, Run, Size
+from iolab_client.results.recorded import Recorded
+from iolab_client.results.summary import Case, Summary, case_of, summarise
+
+RESULTS = "results.json"
+VERSION = 1
+
+
+class BadBundle(click.ClickException):
+    """A folder that can't be read as a run: one line that names file, key and what was expected; exit code 2."""
+
+    exit_code = 2
+
+
+class Results(Run, kw_only=True):
+    """What `results.json` holds: the run as it was measured, and what it comes to."""
+
+    summary: Summary
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def read(folder: Path) -> Run:
+    """The run of a folder. Its summary is not read but made again. Raises BadBundle."""
+    file = folder / RESULTS
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadBundle(f"{file}: {reason}; expected a folder that `iolab-client compare` wrote") from None
+    try:
+        version = msgspec.json.decode(data, type=_Version).schema
+        if version != VERSION:
+            raise BadBundle(f"{file}: schema is {version}, expected {VERSION}: another version of iolab wrote it")
+        return msgspec.json.decode(data, type=Run)
+    except msgspec.ValidationError as error:
+        # "Expected `int`, got `str` - at `$.measurements[0].answers`"
+        expectation, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$.") or "the whole"
+        raise BadBundle(f"{file}: {key}: {expectation[:1].lower()}{expectation[1:]}") from None
+    except msgspec.DecodeError as error:
+        raise BadBundle(f"{file}: expected JSON: {error}") from None
+
+
+def save(run: Run, folder: Path) -> None:
+    """Write what was measured until now: cheap, and whole or not at all, so that it can be done after each load.
+
+    Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = {name: getattr(run, name) for name in Run.__struct_fields__}
+    results = Results(**fields, summary=summarise(run))
+    put(folder / RESULTS, msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+
+
+def table(run: Run) -> str:
+    """results.csv: one row per measurement, in the order in which they were made; units as in results.json."""
+    rows = [_row(one) for one in run.measurements]
+    text = io.StringIO()
+    names = list(rows[0]) if rows else ["subject"]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def histograms(run: Run) -> Iterator[tuple[str, str]]:
+    """Name and text of each file: percentiles as .hgrm for each measurement (µs), a .hlog for each load (ns).
+
+    A .hlog has one interval for each measurement, tagged with its subject.
+    """
+    taken: Counter[str] = Counter()
+    logs: dict[Case, list[Measurement]] = defaultdict(list)
+    for one in run.measurements:
+        case = case_of(one)
+        logs[case].append(one)
+        name = f"{_safe(one.subject)}-{case_name(case)}-round{one.round}"
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}-{taken[name]}"
+        yield f"{name}.hgrm", Recorded([one.latency]).percentiles()
+        if one.latency_from_send:
+            yield f"{name}-from-send.hgrm", Recorded([one.latency_from_send]).percentiles()
+    for case, group in logs.items():
+        yield f"{case_name(case)}.hlog", _log(group)
+
+
+def case_name(case: Case) -> str:
+    """A load as part of a file's name: `c64-s64`, then what is not usual: `p16`, `r2000`, `churn10`, `idle1000`."""
+    parts = [f"c{case.connections}", f"s{sizes_name(case.sizes)}"]
+    if case.pipeline != 1:
+        parts.append(f"p{case.pipeline}")
+    if case.rate is not None:
+        parts.append(f"r{case.rate:g}")
+    if case.churn is not None:
+        parts.append(f"churn{case.churn}")
+    if case.idle:
+        parts.append(f"idle{case.idle}")
+    return "-".join(parts)
+
+
+def sizes_name(sizes: tuple[Size, ...]) -> str:
+    """`64`, or with several `64x0.9+1024x0.1`."""
+    if len(sizes) == 1:
+        return str(sizes[0].size)
+    return "+".join(f"{each.size}x{each.share:g}" for each in sizes)
+
+
+def schema() -> str:
+    """The JSON Schema of results.json; the comment above a field in the source is its description."""
+    _, components = msgspec.json.schema_components(
+        [Results],
+        # Only `object` has no schema of its own: it may be anything, as in `settings`.
+        schema_hook=lambda kind: {"description": "anything"},
+        ref_template="#/$defs/{name}",
+    )
+    described = {name: text for module in (measurements, summaries) for name, text in _comments(module)}
+    for struct, definition in components.items():
+        if text := definition.get("description"):
+            # Python 3.13 has done so already.
+            definition["description"] = inspect.cleandoc(text)
+        # Results has the fields of Run, and so their comments.
+        for owner in ("Run", struct) if struct == "Results" else (struct,):
+            for field, shape in definition.get("properties", {}).items():
+                if text := described.get((owner, field)):
+                    shape["description"] = text
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": RESULTS,
+        "$ref": "#/$defs/Results",
+        "$defs": dict(sorted(components.items())),
+    }
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def _comments(module: Any) -> Iterator[tuple[tuple[str, str], str]]:
+    source = inspect.getsource(module)
+    lines = [line.strip() for line in source.splitlines()]
+    for owner in ast.parse(source).body:
+        for field in owner.body if isinstance(owner, ast.ClassDef) else ():
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                above = itertools.takewhile(lambda line: line.startswith("#"), reversed(lines[: field.lineno - 1]))
+                text = " ".join(line.removeprefix("# ") for line in reversed(list(above)))
+                assert isinstance(owner, ast.ClassDef)
+                yield (owner.name, field.target.id), text
+
+
+def put(file: Path, data: bytes) -> None:
+    """A reader, and Ctrl-C, find the file as it was or as it is to be: rename(2) is atomic."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    new.write_bytes(data)
+    os.replace(new, file)
+
+
+def _safe(name: str) -> str:
+    """A name that is no path, in no shell and on no file system."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _row(one: Measurement) -> dict[str, object]:
+    plan, latency, errors, generator, server = one.plan, one.latency, one.errors, one.generator, one.server
+    return {
+        "subject": one.subject,
+        "round": one.round,
+        "verdict": one.verdict.word,
+        "reason": one.verdict.reason,
+        "started": one.started,
+        "seconds": one.seconds,
+        "connections": plan.connections,
+        "pipeline": plan.pipeline,
+        "sizes": sizes_name(plan.sizes),
+        "offered_rate": plan.rate,
+        "churn": plan.churn,
+        "idle": plan.idle,
+        "answers": one.answers,
+        "rate": one.rate,
+        "mean_us": latency.mean,
+        "min_us": latency.min,
+        "p50_us": latency.p50,
+        "p90_us": latency.p90,
+        "p99_us": latency.p99,
+        "p99_9_us": latency.p99_9,
+        "max_us": latency.max,
+        "p99_from_send_us": one.latency_from_send.p99 if one.latency_from_send else None,
+        "open_connections": one.open_connections,
+        "answered_connections": one.answered_connections,
+        "in_flight": one.in_flight,
+        **{name: getattr(errors, name) for name in ("refused", "reset", "timeout", "short", "wrong", "closed")},
+        "generator_busy": generator.busy,
+        "generator_lag_p99_us": generator.lag_p99,
+        "server_busy": server.busy if server else None,
+        "server_cost_us": server.cost if server else None,
+        "server_voluntary_switches": server.voluntary_switches if server else None,
+        "server_involuntary_switches": server.involuntary_switches if server else None,
+        "server_memory_bytes": server.memory_bytes if server else None,
+        "server_memory_growth_bytes": server.memory_growth_bytes if server else None,
+        "server_threads": server.threads if server else None,
+        "server_processes": server.processes if server else None,
+    }
+
+
+def _log(group: list[Measurement]) -> str:
+    """HdrHistogram's log format 1.2. The package's own writer has no tags, and cuts the greatest value to whole ms."""
+    lines = ["#[Latencies in nanoseconds, the greatest of each interval in ms]", "#[Histogram log format version 1.2]"]
+    lines.append('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"')
+    for one in sorted(group, key=lambda one: one.started):
+        started = datetime.fromisoformat(one.started).timestamp()
+        lines.append(
+            f"Tag={_safe(one.subject)},{started:.3f},{one.seconds:.3f},{one.latency.max / 1000:.3f},"
+            f"{one.latency.histogram}"
+        )
+    return "\n".join(lines) + "\n"

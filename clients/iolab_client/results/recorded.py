@@ -1,0 +1,76 @@
+"""What a histogram has recorded, as arrays: percentiles of hundreds of them at once.
+
+The package hdrhistogram walks over each of the buckets, most of them empty, for every percentile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from hdrh.histogram import HdrHistogram
+
+from iolab_client.results.measurement import Latency
+
+# In a microsecond.
+NANOSECONDS = 1000.0
+
+
+class Recorded:
+    """All latencies of one or several measurements; microseconds."""
+
+    def __init__(self, latencies: Iterable[Latency]) -> None:
+        """Raises ValueError if there are none, or a histogram is none."""
+        histogram: HdrHistogram | None = None
+        counts = np.zeros(0, dtype=np.int64)
+        for latency in latencies:
+            decoded = HdrHistogram.decode(latency.histogram)
+            own = np.array(decoded.counts[: decoded.counts_len], dtype=np.int64)
+            counts = own if histogram is None else counts + own
+            histogram = decoded
+        if histogram is None:
+            raise ValueError("no latencies")
+        self._buckets, self._sub_buckets = histogram.bucket_count, histogram.sub_bucket_count
+        used = np.flatnonzero(counts)
+        lowest = [histogram.get_value_from_index(int(index)) for index in used]
+        highest = [histogram.get_highest_equivalent_value(value) for value in lowest]
+        self._counts = counts[used]
+        self._highest = np.array(highest, dtype=np.float64) / NANOSECONDS
+        self._middle = (np.array(lowest, dtype=np.float64) + np.array(highest)) / 2 / NANOSECONDS
+        self._until = np.cumsum(self._counts)
+        self.count = int(self._until[-1]) if len(used) else 0
+
+    def at(self, quantile: float) -> float:
+        """The latency that this share of the answers did not exceed, to three digits; 0 where there are none."""
+        return float(self._highest[self._place(quantile)]) if self.count else 0.0
+
+    def percentiles(self, ticks: int = 5) -> str:
+        """HdrHistogram's text: values in µs, `ticks` lines for each halving of what is left to 100 %."""
+        lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
+        for quantile in _levels(ticks) if self.count else ():
+            place = self._place(quantile)
+            until = int(self._until[place])
+            lines.append(f"{self._highest[place]:12.3f} {quantile:2.12f} {until:10d} {1 / (1 - quantile):14.2f}")
+            if until == self.count:
+                lines.append(f"{self._highest[place]:12.3f} {1:2.12f} {until:10d}")
+                break
+        mean = float(np.average(self._middle, weights=self._counts)) if self.count else 0.0
+        squares = float(np.average((self._middle - mean) ** 2, weights=self._counts)) if self.count else 0.0
+        lines.append(f"#[Mean    = {mean:12.3f}, StdDeviation   = {math.sqrt(squares):12.3f}]")
+        lines.append(f"#[Max     = {self.at(1):12.3f}, TotalCount     = {self.count:12d}]")
+        lines.append(f"#[Buckets = {self._buckets:12d}, SubBuckets     = {self._sub_buckets:12d}]")
+        return "\n".join(lines) + "\n"
+
+    def _place(self, quantile: float) -> int:
+        # Rounded first: 0.9 of 10 is the 9th, whatever the ninth digit of a product says.
+        return int(np.searchsorted(self._until, max(1, math.ceil(round(quantile * self.count, 6)))))
+
+
+def _levels(ticks: int) -> Iterator[float]:
+    """From 0 towards 1, each halving of what is left in `ticks` steps."""
+    level = 0.0
+    while level < 1:
+        yield level
+        halvings = math.floor(math.log2(1 / (1 - level))) + 1
+        level += 1 / (ticks * 2**halvings)

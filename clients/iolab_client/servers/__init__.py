@@ -1,0 +1,1 @@
+"""Where servers are, and what their admin ports say."""

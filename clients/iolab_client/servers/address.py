@@ -1,0 +1,71 @@
+"""Where a server listens, and a connection to it."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+Address = tuple[str, int]
+
+
+# Nothing is judged by speed: a server's work dial may make each answer wait.
+DEADLINE_SECONDS = 30.0
+
+
+class Deadline:
+    """A point in time, some seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def left(self, undone: str = "nothing happened") -> float:
+        """The seconds until then. Raises TimeoutError, saying what is `undone`, once there are none."""
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise self.passed(undone)
+        return left
+
+    def passed(self, undone: str) -> TimeoutError:
+        """The error that says what is `undone`."""
+        return TimeoutError(f"{undone} within {self.seconds:g} s")
+
+
+def connect(
+    address: Address,
+    *,
+    receive_buffer_bytes: int | None = None,
+    send_buffer_bytes: int | None = None,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> socket.socket:
+    """A connection to `address` without Nagle's delay, each of whose calls has the deadline too.
+
+    The buffers are set before the connection: the receive window is agreed in the handshake (tcp(7)).
+    """
+    deadline = Deadline(deadline_seconds)
+    host, port = address
+    failure: OSError | None = None
+    for family, kind, protocol, _, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        peer = socket.socket(family, kind, protocol)
+        try:
+            if receive_buffer_bytes is not None:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+            if send_buffer_bytes is not None:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.settimeout(deadline_seconds)
+            peer.connect(found)
+            return peer
+        except OSError as error:
+            peer.close()
+            failure = deadline.passed("no connection was made") if isinstance(error, TimeoutError) else error
+    raise failure or OSError(f"{host} has no address")
+
+
+REMEDY = "start it with `make up`"
+
+
+def show(address: Address) -> str:
+    """An address as HOST:PORT, an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

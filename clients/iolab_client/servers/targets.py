@@ -1,0 +1,216 @@
+"""Where a model is to be found: its data address, and its admin address if that can be reached.
+
+Looked for in this order, the first that is there is taken:
+
+1. what was given as HOST:PORT;
+2. in the client's container (IOLAB_IN_COMPOSE=1), the service of that name on the Docker network;
+3. a server that runs as a plain process on this machine and left a run file (`iolab serve`, `iolab up`);
+4. a container of the Compose project (COMPOSE_PROJECT_NAME, else `iolab`) on this machine;
+5. 127.0.0.1 and the port of the model's YAML file, with no admin port.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iolab import registry
+from iolab.configs import load
+from iolab.registry import MODELS, YARDSTICK, Model
+from iolab.run import run_files
+from iolab.settings import BadSetting, Settings
+from iolab_client.servers.address import REMEDY, Address, connect, show
+
+# What has a name: the models, and what they are measured against.
+NAMED = {**MODELS, YARDSTICK.slug: YARDSTICK}
+# The admin port of a container; it is not published.
+ADMIN_PORT = 9100
+# A container's own address is one hop away, or, with a rootless engine, out of reach.
+REACH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A server to talk to. Without `model` nothing is known of it but its address."""
+
+    model: Model | None
+    address: Address
+    admin: Address | None = None
+    # Why there is no admin address.
+    no_admin: str = "only its own port is known"
+
+    @property
+    def name(self) -> str:
+        """The model's slug, or the address."""
+        return self.model.slug if self.model else self.shown_address
+
+    @property
+    def shown_address(self) -> str:
+        """HOST:PORT, which the command line takes too."""
+        return show(self.address)
+
+
+class Wanted(click.ParamType[Model | Address]):
+    """A model's name in either spelling, `yardstick`, or HOST:PORT."""
+
+    name = "MODEL"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Model | Address:
+        """The model or address. Raises click.BadParameter, which lists the models."""
+        if isinstance(value, (Model, tuple)):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        if colon:
+            if host and port.isdecimal() and 1 <= int(port) <= 65535:
+                return host.removeprefix("[").removesuffix("]"), int(port)
+            self.fail(f"{value!r} is not HOST:PORT", parameter, context)
+        if value == YARDSTICK.slug:
+            return YARDSTICK
+        try:
+            return registry.find(value)
+        except KeyError as error:
+            self.fail(error.args[0], parameter, context)
+
+
+class BadConfig(click.ClickException):
+    """A setting that cannot hold: one line, and the exit code of a usage error."""
+
+    exit_code = 2
+
+
+def configured(model: Model) -> Settings:
+    """The model's settings by the YAML files in $IOLAB_CONFIGS or ./configs, else the built-in ones.
+
+    Raises BadConfig.
+    """
+    folder = Path(os.environ.get("IOLAB_CONFIGS") or "configs")
+    chosen = model.slug in MODELS and ("IOLAB_CONFIGS" in os.environ or folder.is_dir())
+    try:
+        return load(model, folder if chosen else None)
+    except BadSetting as error:
+        raise BadConfig(str(error)) from None
+
+
+def resolve(wanted: Sequence[Model | Address]) -> list[Target]:
+    """Where each is to be found; all models if none is named. Raises BadConfig if a YAML file is needed and bad."""
+    given = wanted or list(MODELS.values())
+    models = [one for one in given if isinstance(one, Model)]
+    found = _in_compose(models) if os.environ.get("IOLAB_IN_COMPOSE") == "1" else _on_this_machine(models)
+    return [found[one.slug] if isinstance(one, Model) else _given(one) for one in given]
+
+
+def resolve_admins(wanted: Sequence[Model | Address]) -> list[Target]:
+    """`resolve` for the admin pages: an address that is no known server's own is taken for its admin port's."""
+    return [target if target.model else replace(target, admin=target.address) for target in resolve(wanted)]
+
+
+def resolve_admin(wanted: Model | Address) -> Target:
+    """Where the admin pages of one are."""
+    (target,) = resolve_admins([wanted])
+    return target
+
+
+def _given(address: Address) -> Target:
+    for server in run_files.running():
+        if (_reachable(server.host), server.port) == address:
+            return _process(server)
+    return Target(model=None, address=address)
+
+
+def _in_compose(models: Sequence[Model]) -> dict[str, Target]:
+    return {
+        model.slug: Target(
+            model=model,
+            address=(model.service, configured(model).port),
+            admin=(model.service, ADMIN_PORT),
+        )
+        for model in models
+    }
+
+
+def _on_this_machine(models: Sequence[Model]) -> dict[str, Target]:
+    # Of two servers of one model the later one: running() begins with the oldest.
+    found = {server.model: _process(server) for server in run_files.running() if server.model in NAMED}
+    missing = [model for model in models if model.slug not in found]
+    if missing:
+        containers, reason = _containers()
+        for model in missing:
+            container = containers.get(model.service)
+            found[model.slug] = (container and _container(model, container)) or Target(
+                model=model, address=("127.0.0.1", configured(model).port), no_admin=reason
+            )
+    return found
+
+
+def _process(server: run_files.Running) -> Target:
+    host = _reachable(server.host)
+    return Target(model=NAMED.get(server.model), address=(host, server.port), admin=(host, server.admin_port))
+
+
+def _reachable(host: str) -> str:
+    """The address to connect to for a server on `host`: one that listens everywhere listens on loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _containers() -> tuple[dict[str, dict[str, Any]], str]:
+    """What the engine knows of each running service of the project; and, if there is none, why."""
+    project = os.environ.get("COMPOSE_PROJECT_NAME", "iolab")
+    try:
+        # Slow to import, and absent where only the servers are installed.
+        from docker.errors import DockerException
+
+        from docker import from_env
+    except ImportError:
+        return {}, "no run file, and the Docker SDK is not installed: pip install 'iolab[client]'"
+    try:
+        client = from_env()
+    except DockerException as error:
+        return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
+    try:
+        listed = client.containers.list(
+            filters={"label": [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]},
+            ignore_removed=True,
+        )
+        services = {one.labels["com.docker.compose.service"]: dict(one.attrs) for one in listed}
+    except DockerException as error:
+        return {}, f"no run file, and Docker does not answer ({_innermost(error)})"
+    finally:
+        client.close()
+    return services, f"no run file, and no running container of it in the project {project!r}; {REMEDY}"
+
+
+def _container(model: Model, attributes: dict[str, Any]) -> Target | None:
+    """A container at its own address on its network; with a rootless engine, at its published one."""
+    settings = attributes["NetworkSettings"]
+    variables = dict(entry.partition("=")[::2] for entry in attributes["Config"]["Env"])
+    # The server refuses to start on any other port than the one compose told it.
+    port = int(variables.get("IOLAB_PUBLISHED_PORT") or configured(model).port)
+    for network in settings["Networks"].values():
+        admin = (network["IPAddress"], ADMIN_PORT)
+        if admin[0] and _answers(admin):
+            return Target(model=model, address=(admin[0], port), admin=admin)
+    for published in settings["Ports"].get(f"{port}/tcp") or ():
+        host = _reachable(published["HostIp"])
+        reason = "the container's own address cannot be reached from here"
+        return Target(model=model, address=(host, int(published["HostPort"])), no_admin=reason)
+    return None
+
+
+def _answers(address: Address) -> bool:
+    try:
+        connect(address, deadline_seconds=REACH_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _innermost(error: BaseException) -> str:
+    """What really happened: the SDK wraps the system's error in three of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error)

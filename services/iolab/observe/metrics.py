@@ -1,0 +1,167 @@
+"""A server's books, and what its processes use, as Prometheus metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+import psutil
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from iolab.observe.xray import switches
+from iolab.registry import Model
+from iolab.server.server import Server
+from iolab.server.stop import Stop
+
+# Field of Totals, name without the `iolab_` and `_total` that all have, help.
+TOTALS = (
+    ("accepted", "connections_accepted", "Connections accepted and served, or kept waiting for a worker"),
+    ("refused", "connections_refused", "Connections closed at once: max_connections were open"),
+    ("unserved", "connections_unserved", "Connections closed at the stop before a worker began with them"),
+    ("lost", "connections_lost", "Connections that ended by a fault of the peer, or because there was no answer"),
+    ("pauses", "accept_pauses", "Times that accepting paused because the capacity ran out"),
+    ("answers", "answers", "Answers made, one for each read"),
+    ("received_bytes", "received_bytes", "Bytes received"),
+    ("sent_bytes", "sent_bytes", "Bytes that the kernel took for sending"),
+)
+
+
+class Shown(Protocol):
+    """What the admin port can show: whatever has processes, and is told to stop."""
+
+    @property
+    def model(self) -> Model:
+        """What it is."""
+
+    @property
+    def stop(self) -> Stop:
+        """Its stop."""
+
+    def processes(self) -> list[int]:
+        """The processes that it is."""
+
+
+class Books(Collector):
+    """A server's books as Prometheus metrics."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what it collects is asked for at a scrape only."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape shows."""
+        server = self._server
+        slug = server.model.slug
+        totals = server.totals()
+        for field, name, text in TOTALS:
+            counter = CounterMetricFamily(f"iolab_{name}", text, labels=["model"])
+            counter.add_metric([slug], getattr(totals, field))
+            yield counter
+        gauges = (
+            ("connections_open", "Open connections, those that wait for a worker among them", server.open_count()),
+            ("connections_waiting", "Connections, or answers of theirs, that wait for a worker", server.waiting()),
+            ("accept_queue_length", "Clients that the kernel holds for accept(2)", server.accept_queue()),
+        )
+        yield from _gauges(slug, gauges)
+        gauge = GaugeMetricFamily(
+            "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
+        )
+        for limit, value in msgspec.structs.asdict(server.limits).items():
+            if value is not None:
+                gauge.add_metric([slug, limit], value)
+        yield gauge
+        yield InfoMetricFamily("iolab_settings", "The settings in force", settings_shown(server))
+
+
+class Use(Collector):
+    """What its processes use, as Prometheus metrics."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, as Books has it."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape shows."""
+        slug = self._shown.model.slug
+        used = usage(self._shown.processes())
+        gauges = (
+            ("processes", "Processes of the server", used.processes),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory of the processes, what they share counted for each",
+                used.memory_bytes,
+            ),
+            ("process_open_descriptors", "Open descriptors of the processes", used.descriptors),
+            ("process_threads", "Threads of the processes", used.threads),
+        )
+        yield from _gauges(slug, gauges)
+        counter = CounterMetricFamily("iolab_process_cpu_seconds", "Processor time", labels=["model", "mode"])
+        counter.add_metric([slug, "user"], used.user_seconds)
+        counter.add_metric([slug, "system"], used.system_seconds)
+        yield counter
+        counter = CounterMetricFamily("iolab_process_context_switches", "Context switches", labels=["model", "kind"])
+        counter.add_metric([slug, "voluntary"], used.voluntary_switches)
+        counter.add_metric([slug, "involuntary"], used.involuntary_switches)
+        yield counter
+
+
+def _gauges(slug: str, gauges: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
+    for name, text, value in gauges:
+        gauge = GaugeMetricFamily(f"iolab_{name}", text, labels=["model"])
+        gauge.add_metric([slug], value)
+        yield gauge
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """What processes use, taken together. Times and switches go on counting what those have used that have ended."""
+
+    processes: int = 0
+    memory_bytes: int = 0
+    descriptors: int = 0
+    threads: int = 0
+    user_seconds: float
+    system_seconds: float
+    voluntary_switches: int
+    involuntary_switches: int
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """What these processes and the children that have ended use."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = Usage(
+        user_seconds=ended.ru_utime,
+        system_seconds=ended.ru_stime,
+        voluntary_switches=ended.ru_nvcsw,
+        involuntary_switches=ended.ru_nivcsw,
+    )
+    for pid in pids:
+        process = psutil.Process(pid)
+        # A child that was killed a moment ago has no memory nor descriptors any more.
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError), process.oneshot():
+            cpu, (voluntary, involuntary) = process.cpu_times(), switches(pid)
+            used.user_seconds += cpu.user
+            used.system_seconds += cpu.system
+            used.voluntary_switches += voluntary
+            used.involuntary_switches += involuntary
+            used.memory_bytes += process.memory_info().rss
+            used.threads += process.num_threads()
+            used.descriptors += process.num_fds()
+            used.processes += 1
+    return used
+
+
+def settings_shown(server: Server) -> dict[str, str]:
+    """The settings in force, as labels."""
+    settings = msgspec.structs.asdict(server.settings) | {"model": server.model.slug}
+    settings["work"] = msgspec.json.encode(settings["work"]).decode()
+    return {key: str(value) for key, value in settings.items()}

@@ -1,0 +1,1 @@
+"""A supervisor and its children, for the models that serve in several processes."""

@@ -1,0 +1,332 @@
+"""Processes: one that supervises, and children that serve, each on a listener of its own.
+
+The supervisor keeps every listener open: whoever waits in the accept queue of a child that was killed is answered by
+its replacement. It has one thread only, because a fork copies the locks of the others but not the threads that would
+release them: a loop waits for the signals, the children and the clients of the admin port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn
+
+import msgspec
+
+from iolab import log
+from iolab.kernel import orphans
+from iolab.kernel.threads import name_thread
+from iolab.observe.admin import Admin, Caller
+from iolab.processes.child import ChildServer
+from iolab.processes.messages import ASK, MESSAGE_BYTES, Books, Trouble
+from iolab.registry import Model
+from iolab.server.books import Totals
+from iolab.server.listener import accept_queue
+from iolab.server.server import DRAIN_TICK, PAUSE_SECONDS, Server
+from iolab.server.stop import SIGNALS, Stop, open_signals
+from iolab.settings import Settings
+
+# A child that ends sooner has failed to start; so many failures of one in a row end the server.
+START_SECONDS = 1.0
+FAILURES = 5
+# The first replacement comes at once, the next one after this, then each time twice as late.
+BACK_OFF_SECONDS = 0.1
+# How long a child is waited for that does not tell its books, because it is suspended, say; less while the stop waits.
+BOOKS_SECONDS = 5.0
+LAST_BOOKS_SECONDS = 0.5
+# Of more clients of the admin port who have not said what they want, the first one is let go.
+CALLERS = 16
+
+
+class ChildrenFail(Exception):
+    """Children end as soon as they start."""
+
+
+Serve = Callable[[Server], None]
+
+
+@dataclass(eq=False, kw_only=True)
+class Child:
+    """A child as its supervisor knows it."""
+
+    number: int
+    pid: int
+    channel: socket.socket
+    started: float
+    # How many questions it has not answered, and what it said last.
+    asked: int = 0
+    totals: Totals = field(default_factory=Totals)
+
+
+class Supervisor(Server):
+    """The server as a whole: its books are those of its children, and it has no connections of its own."""
+
+    def __init__(self, model: Model, settings: Settings, listeners: list[socket.socket], stop: Stop) -> None:
+        super().__init__(model, settings, listeners[0], stop)
+        self.listeners = listeners
+        # How many connections each child has open, in memory that all share. Each writes its own number: no lock.
+        self.open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
+        self._address: tuple[str, int] = listeners[0].getsockname()[:2]
+        self._children: dict[int, Child] = {}
+        # When to start those that are missing; how many times in a row each has failed; whom each replaces.
+        self._due = dict.fromkeys(range(len(listeners)), 0.0)
+        self._failures = [0] * len(listeners)
+        self._predecessors: dict[int, int] = {}
+        self._callers: list[Caller] = []
+        self._failed = False
+        self._lost = False
+
+    def look_after(self, admin: Admin, cut: Callable[[str], None]) -> None:
+        """Have `supervise` answer the admin port, and `cut` log, with the reason, what the stop's deadline cuts."""
+        self._admin = admin
+        self._cut = cut
+
+    def supervise(self, serve: Serve) -> None:
+        """Have a child do `serve` on each listener until the stop was requested and everyone has what is owed.
+
+        Raises ChildrenFail when children end as soon as they start. Exits with 1 if one was lost at the stop.
+        """
+        name_thread("supervisor")
+        self._serve = serve
+        self._signals = open_signals()
+        self._admin.socket.setblocking(False)
+        with selectors.DefaultSelector() as self._selector:
+            self._selector.register(self._signals, selectors.EVENT_READ, self._take_signal)
+            self._selector.register(self._admin, selectors.EVENT_READ, self._accept_caller)
+            self._start_those_due()
+            while not self.stop.requested or self._children or orphans.count(*self._address):
+                if self.stop.requested and time.monotonic() >= self._deadline():
+                    self._end("deadline")
+                for key, _ in self._selector.select(self._seconds_to_wait()):
+                    key.data()
+                self._start_those_due()
+        for caller in self._callers:
+            caller.close()
+        self._admin.server_close()
+        os.close(self._signals)
+        if self._failed:
+            raise ChildrenFail(f"a process ended {FAILURES} times as soon as it was started")
+        if self._lost:
+            sys.exit(1)
+
+    # What a server is asked
+
+    def open_count(self) -> int:
+        """As Server has it, of all children."""
+        return sum(self.open_counts)
+
+    def totals(self) -> Totals:
+        """As Server has it, of all children, also those that have ended."""
+        self._ask_for_books()
+        totals = msgspec.structs.replace(self._totals)
+        for child in self._children.values():
+            _add(totals, child.totals)
+        return totals
+
+    def accept_queue(self) -> int:
+        """As Server has it, of all listeners."""
+        return sum(map(accept_queue, self.listeners))
+
+    def processes(self) -> list[int]:
+        """The supervisor and its children."""
+        return [os.getpid(), *(child.pid for child in self._children.values())]
+
+    # The children's life
+
+    def _start_those_due(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, due in self._due.items() if due <= now]:
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        """Fork a child for that listener; without the capacity, try again later."""
+        del self._due[number]
+        with contextlib.ExitStack() as stack:
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                stack.enter_context(theirs)
+                stack.enter_context(ours)
+                pid = os.fork()
+            except OSError as error:
+                self._due[number] = time.monotonic() + PAUSE_SECONDS
+                self.warn("out_of_capacity", error=str(error), pause_seconds=PAUSE_SECONDS)
+                return
+            if pid == 0:
+                ours.close()
+                self._be_child(number, theirs)
+            theirs.close()
+            stack.pop_all()
+        child = Child(number=number, pid=pid, channel=ours, started=time.monotonic())
+        self._children[number] = child
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._listen_to, child))
+        if number in self._predecessors:
+            log.warning("child_started", pid=pid, replaces=self._predecessors[number])
+
+    def _be_child(self, number: int, channel: socket.socket) -> NoReturn:
+        """The child's life. What it has inherited and would keep open for the supervisor or a sibling is closed."""
+        code = 70
+        try:
+            self._selector.close()
+            os.close(self._signals)
+            for inherited in (
+                self._admin.socket,
+                *(caller.sock for caller in self._callers),
+                *(child.channel for child in self._children.values()),
+                *(listener for listener in self.listeners if listener is not self.listeners[number]),
+            ):
+                inherited.close()
+            name_thread(self.model.slug)
+            server = ChildServer(self.model, self.settings, self.listeners[number], channel, self.open_counts, number)
+            server.watch()
+            self._serve(server)
+            server.tell()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _listen_to(self, child: Child) -> None:
+        """Take a message of a child, or learn that it has ended."""
+        if self._children.get(child.number) is not child:
+            return  # Learnt a moment ago, by a scrape.
+        try:
+            message = child.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ConnectionResetError):
+            return  # The next one tells: a reset means that it has ended with a question unread.
+        if not message:
+            self._bury(child)
+            return
+        match msgspec.json.decode(message, type=Books | Trouble):
+            case Books(totals):
+                child.totals = totals
+                child.asked = max(0, child.asked - 1)
+            case Trouble(event, fields):
+                self.warn(event, **fields)
+
+    def _bury(self, child: Child) -> None:
+        """Close the books of a child that has ended, and have it replaced unless all of them stop."""
+        self._selector.unregister(child.channel)
+        child.channel.close()
+        del self._children[child.number]
+        _, status = os.waitpid(child.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        _add(self._totals, child.totals)
+        connections = self.open_counts[child.number]
+        self.open_counts[child.number] = 0
+        if self.stop.requested and code == 0:
+            return
+        ended = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        if self.stop.requested:
+            self._lost = True
+            log.warning("child_ended", pid=child.pid, ended=ended, connections=connections)
+            return
+        now = time.monotonic()
+        failures = self._failures[child.number] + 1 if now - child.started < START_SECONDS else 0
+        self._failures[child.number] = failures
+        seconds = BACK_OFF_SECONDS * 2 ** (failures - 1) if failures else 0.0
+        log.warning("child_ended", pid=child.pid, ended=ended, connections=connections, again_in_seconds=seconds)
+        self._predecessors[child.number] = child.pid
+        if failures == FAILURES:
+            self._failed = True
+            self._begin_to_stop()
+        else:
+            self._due[child.number] = now + seconds
+
+    # The stop
+
+    def _take_signal(self) -> None:
+        if signal.sigtimedwait(SIGNALS, 0) is None:
+            return
+        if self.stop.requested:
+            self._end("second signal")
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        """Have each child serve its accept queue and drain. Nobody else is to be queued: our listeners close first."""
+        self.stop.request()
+        for number in list(self._due):
+            self._start(number)
+        self._due.clear()
+        for listener in self.listeners:
+            listener.close()
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGTERM)
+
+    def _end(self, reason: str) -> NoReturn:
+        """Cut who is left."""
+        self._cut(reason)
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGKILL)
+        for child in self._children.values():
+            os.waitpid(child.pid, 0)
+        os._exit(1)
+
+    def _deadline(self) -> float:
+        return self.stop.requested_at + self.settings.drain_seconds
+
+    def _seconds_to_wait(self) -> float | None:
+        """Until something is to be done that no descriptor tells; None: never."""
+        moments = list(self._due.values())
+        if self.stop.requested:
+            moments.append(self._deadline())
+            if not self._children:
+                return DRAIN_TICK
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    # What is seen
+
+    def _ask_for_books(self) -> None:
+        """Have each child tell its books. Of one that does not in time, the last ones known count."""
+        end = time.monotonic() + (LAST_BOOKS_SECONDS if self.stop.requested else BOOKS_SECONDS)
+        for child in self._children.values():
+            with contextlib.suppress(OSError):
+                child.channel.send(ASK, socket.MSG_DONTWAIT)
+                child.asked += 1
+        while silent := {child.channel.fileno(): child for child in self._children.values() if child.asked}:
+            poll = select.poll()
+            for descriptor in (self._signals, *silent):
+                poll.register(descriptor, select.POLLIN)
+            ready = poll.poll(max(0.0, end - time.monotonic()) * 1000)
+            # A signal is more urgent than a scrape.
+            if not ready or any(descriptor == self._signals for descriptor, _ in ready):
+                return
+            for descriptor, _ in ready:
+                self._listen_to(silent[descriptor])
+
+    def _accept_caller(self) -> None:
+        caller = self._admin.accept()
+        if caller is None:
+            return
+        self._callers.append(caller)
+        self._selector.register(caller.sock, selectors.EVENT_READ, partial(self._hear, caller))
+        if len(self._callers) > CALLERS:
+            silent = self._callers[0]
+            self._forget(silent)
+            silent.close()
+
+    def _hear(self, caller: Caller) -> None:
+        if caller in self._callers and caller.hear():
+            self._forget(caller)
+            caller.answer()
+
+    def _forget(self, caller: Caller) -> None:
+        self._callers.remove(caller)
+        self._selector.unregister(caller.sock)
+
+
+def _add(totals: Totals, more: Totals) -> None:
+    for name in totals.__struct_fields__:
+        setattr(totals, name, getattr(totals, name) + getattr(more, name))

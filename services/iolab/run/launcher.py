@@ -1,0 +1,150 @@
+"""All models as plain processes of this machine: `iolab up` and `iolab down`, for where there is no Docker.
+
+Whoever calls has blocked the stop's signals. They are taken between two steps, so that none is lost in a moment in
+which nobody would end what was started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from iolab.configs import load_all
+from iolab.registry import MODELS, find
+from iolab.run import run_files
+from iolab.run.run_files import Running
+from iolab.server.stop import SIGNALS
+
+# Importing an interpreter's worth of modules on a busy machine.
+START_SECONDS = 30
+# How long `stop` waits beyond the servers' own drain_seconds.
+GRACE_SECONDS = 10
+TICK_SECONDS = 0.05
+
+
+class LaunchError(Exception):
+    """A server that did not start, or did not stop. The message is what the user is shown."""
+
+
+def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple[list[Running], dict[str, str]]:
+    """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
+
+    Returns the servers, and why each model that this machine cannot run was left out. Detached servers log to files in
+    the run folder. Raises BadSetting, LaunchError, KeyboardInterrupt.
+    """
+    settings = load_all(folder)
+    chosen = [find(slug).slug for slug in slugs] or list(MODELS)
+    stop(chosen)
+    reasons = {slug: reason for slug in chosen if (reason := MODELS[slug].unavailable(settings[slug]))}
+    chosen = [slug for slug in chosen if slug not in reasons]
+    if not chosen:
+        raise LaunchError("\n".join(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items()))
+    logs = run_files.folder()
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    servers = []
+    try:
+        for slug in chosen:
+            started[slug] = _start(slug, folder, logs if detach else None)
+        for slug, process in started.items():
+            server = _wait_until_announced(slug, process, logs if detach else None)
+            if server.port != settings[slug].port:
+                raise LaunchError(f"{slug} listens on {server.port} instead of {settings[slug].port}")
+            servers.append(server)
+    except BaseException:
+        # A signal too: half of them is not what was asked for.
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait()
+        raise
+    return servers, reasons
+
+
+def run_until_stopped(servers: list[Running]) -> int:
+    """Wait until every server is gone; at a signal stop them. Return 1 if one of them failed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    children = {server.pid for server in servers}
+    failed = False
+    while True:
+        for child in tuple(children):
+            try:
+                pid, status = os.waitpid(child, os.WNOHANG)
+            except ChildProcessError:
+                # It ended as soon as it was there: `subprocess` has asked for its exit code, and told nobody.
+                pid, status = child, os.EX_SOFTWARE
+            children.discard(pid)
+            failed = failed or status != 0
+        if not children:
+            return int(failed)
+        if signal.sigwait({*SIGNALS, signal.SIGCHLD}) != signal.SIGCHLD:
+            for child in children:
+                os.kill(child, signal.SIGTERM)
+
+
+def stop(slugs: list[str] | None = None) -> list[Running]:
+    """Stop what `start` started, of the models `slugs` if given; return what was stopped.
+
+    Raises LaunchError, KeyboardInterrupt.
+    """
+    servers = [server for server in run_files.running() if server.by_up and (slugs is None or server.model in slugs)]
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGTERM)
+    end = time.monotonic() + GRACE_SECONDS + max((server.drain_seconds for server in servers), default=0)
+    # Its file is gone a little before it is.
+    while left := [server for server in servers if run_files.lives(server)]:
+        if time.monotonic() > end:
+            names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
+            raise LaunchError(f"still there after their drain_seconds: {names}; end them with kill -9")
+        _tick()
+    return servers
+
+
+def table(servers: list[Running]) -> str:
+    """Who listens where, and a line to try."""
+    rows = [("model", "address", "try it")]
+    for server in servers:
+        rows.append(
+            (server.model, f"{server.host}:{server.port}", f"printf 'hi\\n' | nc -N {server.host} {server.port}")
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "\n".join(f"{model:{widths[0]}}  {address:{widths[1]}}  {line}" for model, address, line in rows)
+
+
+def _start(slug: str, folder: Path | None, logs: Path | None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
+    environment = os.environ | {"IOLAB_STARTED_BY": "up"}
+    # A group of its own: what a terminal sends to `iolab up` is passed on by it, once.
+    if logs is None:
+        return subprocess.Popen(command, env=environment, process_group=0)
+    with (logs / f"{slug}.log").open("wb") as log:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], logs: Path | None) -> Running:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        for server in run_files.running():
+            if server.pid == process.pid:
+                return server
+        if process.poll() is not None:
+            said = "its message is above"
+            if logs is not None:
+                said = (logs / f"{slug}.log").read_text().strip() or "it said nothing"
+            raise LaunchError(f"{slug} ended with exit {process.returncode}: {said}")
+        _tick()
+    raise LaunchError(f"{slug} (pid {process.pid}) did not listen within {START_SECONDS} s")
+
+
+def _tick() -> None:
+    """Let a moment pass. Raises KeyboardInterrupt if a signal has come."""
+    if signal.sigtimedwait(SIGNALS, TICK_SECONDS):
+        raise KeyboardInterrupt

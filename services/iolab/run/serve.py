@@ -1,0 +1,104 @@
+"""The life of one server: bind, tell the world, run the model until it returns, wait for the last acknowledgement."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from iolab import log
+from iolab.kernel import orphans
+from iolab.kernel.threads import NoThread, name_thread, start_thread
+from iolab.observe.admin import open_admin
+from iolab.processes.supervisor import ChildrenFail, Supervisor
+from iolab.registry import Model
+from iolab.run import run_files
+from iolab.server.errors import CannotServe
+from iolab.server.listener import listen, listen_together
+from iolab.server.server import Server
+from iolab.server.stop import Stop
+from iolab.settings import Settings
+
+
+class StartError(Exception):
+    """Something on this machine is in the way of the server. The message is the one line that the user is shown."""
+
+
+def run(model: Model, settings: Settings) -> None:
+    """Serve until the stop; signals are blocked already. Raises StartError. A drain that fails ends the process.
+
+    Where the machine cannot run the model, the log's one line says so, and the exit is 69: no failure of the server's.
+    """
+    log.configure(settings.log_level, model.slug)
+    # What top and ps show, and /threads for the first thread.
+    name_thread(model.slug)
+    threading.excepthook = _crash
+    if settings.cpus:
+        os.sched_setaffinity(0, settings.cpus)
+    if reason := model.unavailable(settings):
+        log.warning("unavailable", reason=reason)
+        sys.exit(os.EX_UNAVAILABLE)
+    try:
+        serve = model.load()
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'") from None
+    stop = Stop()
+    server: Server
+    try:
+        if model.forks:
+            server = Supervisor(model, settings, listen_together(settings, settings.process_count), stop)
+        else:
+            server = Server(model, settings, listen(settings), stop)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise StartError(f"{where}: {error.strerror}; stop what listens there, or choose another port") from None
+    host, port = server.listener.getsockname()[:2]
+    try:
+        admin = open_admin(server, settings.host, settings.admin_port)
+    except OSError as error:
+        where = f"{settings.host}:{settings.admin_port}"
+        raise StartError(f"admin port {where}: {error.strerror}; choose another admin_port") from None
+
+    def cut(reason: str) -> None:
+        # Those too who were never accepted: a model that is still getting ready has them in its queue.
+        connections = server.open_count() + server.accept_queue() + orphans.count(host, port)
+        log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
+
+    stop.then(lambda: log.info("draining", open=server.open_count(), waiting=server.waiting()))
+    if isinstance(server, Supervisor):
+        server.look_after(admin, cut)
+    else:
+        start_thread(admin.serve_forever, "admin")
+        stop.watch(settings.drain_seconds, cut)
+    with run_files.announced(model.slug, host, port, admin.server_port, settings.drain_seconds):
+        log.info(
+            "listening",
+            host=host,
+            port=port,
+            admin_port=admin.server_port,
+            pid=os.getpid(),
+            limits=msgspec.structs.asdict(server.limits),
+            settings=msgspec.to_builtins(settings),
+        )
+        try:
+            serve(server)
+        except NoThread as error:
+            raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
+        except CannotServe as error:
+            raise StartError(str(error)) from None
+        except ChildrenFail as error:
+            raise StartError(f"{error}; the log and the messages above tell why") from None
+        orphans.wait_until_acknowledged(host, port)
+    seconds = round(time.monotonic() - stop.requested_at, 3)
+    log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
+
+
+def _crash(bug: threading.ExceptHookArgs) -> Any:
+    """A bug in a thread ends the process: a server that is only half there serves nobody."""
+    sys.__excepthook__(bug.exc_type, bug.exc_value or bug.exc_type(), bug.exc_traceback)
+    sys.stderr.flush()
+    os._exit(70)

@@ -1,0 +1,1 @@
+"""What every model is given: the listener, admission, the books, the limits and the stop."""

@@ -1,0 +1,64 @@
+"""What really holds: the settings after the kernel had its say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+from pathlib import Path
+
+import msgspec
+
+from iolab.registry import Model
+from iolab.server.listener import accept_queue_state
+from iolab.settings import RESERVE, SELECT_LIMIT, Settings, uses_select
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What really holds: the settings after the kernel had its say."""
+
+    max_connections: int
+    backlog: int
+    descriptors: int
+    threads: int | None
+    receive_buffer_bytes: int
+    send_buffer_bytes: int
+
+
+def effective_limits(model: Model, settings: Settings, listener: socket.socket) -> Limits:
+    """The settings after the kernel had its say: the queue as listen(2) cut it, descriptors, threads, buffers."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    threads = _thread_limit()
+    bounds = [descriptors - RESERVE]
+    if model.thread_per_client and threads is not None:
+        bounds.append(threads - RESERVE)
+    if uses_select(settings, model):
+        bounds.append(SELECT_LIMIT)
+    if settings.max_connections is not None:
+        bounds.append(settings.max_connections)
+    return Limits(
+        max_connections=max(1, min(bounds)),
+        backlog=accept_queue_state(listener)[1],
+        descriptors=descriptors,
+        threads=threads,
+        receive_buffer_bytes=listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        send_buffer_bytes=listener.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+    )
+
+
+def _thread_limit() -> int | None:
+    """The least of this process's cgroups' pids.max (v2 or v1) and RLIMIT_NPROC; None: no limit."""
+    limits = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        root = Path("/sys/fs/cgroup/pids" if controllers == "pids" else "/sys/fs/cgroup")
+        if controllers in ("", "pids"):
+            # In a container the path may be the host's, while the mount shows the container's own group at its root.
+            for file in (root / path.lstrip("/") / "pids.max", root / "pids.max"):
+                with contextlib.suppress(OSError, ValueError):
+                    limits.append(int(file.read_text()))
+    user_limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if user_limit != resource.RLIM_INFINITY and os.getuid() != 0:
+        limits.append(user_limit)
+    return min(limits, default=None)

@@ -1,0 +1,69 @@
+"""The listener: bound, with the options that accepted sockets inherit."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from iolab.settings import Settings
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind and listen. What is set here once, accepted sockets inherit on Linux. Raises OSError."""
+    listener = bind(settings, settings.port)
+    set_options(listener, settings)
+    listener.listen(settings.backlog)
+    return listener
+
+
+def listen_together(settings: Settings, count: int) -> list[socket.socket]:
+    """`count` listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Raises OSError.
+
+    With that option a second server of the same user would join them unnoticed: whoever binds without it is refused
+    while anybody listens.
+    """
+    with bind(settings, settings.port) as probe:
+        port = probe.getsockname()[1]
+    listeners = [bind(settings, port, shared=True) for _ in range(count)]
+    for listener in listeners:
+        set_options(listener, settings)
+        listener.listen(settings.backlog)
+    return listeners
+
+
+def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket on the port, which is not kept from it by connections of an earlier server. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def set_options(listener: socket.socket, settings: Settings) -> None:
+    """What accepted sockets inherit: answers leave at once, and a peer that has vanished is found out."""
+    probe_seconds = settings.keepalive_seconds
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_seconds)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, probe_seconds // 4))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2 * probe_seconds * 1000)
+
+
+def accept_queue(listener: socket.socket) -> int:
+    """How many clients the kernel holds for accept(2) at this moment; 0 once the listener is closed."""
+    return 0 if listener.fileno() < 0 else accept_queue_state(listener)[0]
+
+
+def accept_queue_state(listener: socket.socket) -> tuple[int, int]:
+    """The accept queue's length and its limit: tcpi_unacked and tcpi_sacked of a listener, linux/tcp.h."""
+    length, limit = struct.unpack_from("II", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)
+    return length, limit

@@ -1,0 +1,106 @@
+"""The stop: how a process learns that it has to end, and what ends it if it does not.
+
+SIGTERM and SIGINT are blocked in every thread and one thread waits for them in sigtimedwait(2). No system call of
+the model is interrupted, no handler waits for the interpreter's main thread to come back from the kernel, and no
+signal is lost in the moment between a check and the wait that follows it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from iolab.kernel.threads import start_thread
+
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+# Sent to a thread of our own, it ends a system call that blocks with EINTR, and nothing more.
+WAKE = signal.SIGUSR1
+
+
+def block_signals() -> None:
+    """Hold the two signals back until `Stop.watch` waits for them; threads started later inherit it.
+
+    Called once, in the main thread: it alone may say what WAKE does.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.signal(WAKE, lambda _signal, _frame: None)
+
+
+def open_signals() -> int:
+    """A descriptor that is readable while one of the SIGNALS waits, for a process whose only thread is a loop.
+
+    signalfd(2), for which Python has no name. Take the signal with sigtimedwait(2).
+    """
+    # Most servers never need it, and to import it would be a twentieth of their start.
+    import ctypes
+
+    # sigset_t: an array of longs, a bit for each signal; no signal that matters is above the first long.
+    mask = struct.pack("L", sum(1 << (number - 1) for number in SIGNALS)).ljust(128, b"\0")
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return descriptor
+
+
+class Stop:
+    """Becomes readable when the process is told to stop, so that every model can wait for it beside its sockets."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.requested_at = 0.0
+        self._lock = threading.Lock()
+        self._calls: list[Callable[[], None]] = []
+        # Never read, so it stays readable for every one who asks later.
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable, and stays so."""
+        return self._event
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the stop, for `timeout` seconds at most; return whether it was requested."""
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        poll.poll(None if timeout is None else max(0, timeout) * 1000)
+        return self.requested
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have `call` run at the stop, in the thread that learns of it: for a wait that can watch no descriptor."""
+        with self._lock:
+            self._calls.append(call)
+            late = self.requested
+        if late:
+            call()
+
+    def request(self) -> None:
+        """Stop. Said twice, the second one changes nothing."""
+        with self._lock:
+            if self.requested:
+                return
+            self.requested_at = time.monotonic()
+            self.requested = True
+            calls = list(self._calls)
+        os.eventfd_write(self._event, 1)
+        for call in calls:
+            call()
+
+    def watch(self, drain_seconds: float, cut: Callable[[str], None]) -> None:
+        """Begin to wait for the signals; after a second one, or `drain_seconds` after the first, `cut` and exit 1.
+
+        `cut` is given the reason and logs what is lost. The exit depends on no other thread's good will.
+        """
+
+        def wait_for_signals() -> None:
+            signal.sigwait(SIGNALS)
+            self.request()
+            second = signal.sigtimedwait(SIGNALS, drain_seconds)
+            cut("second signal" if second else "deadline")
+            os._exit(1)
+
+        start_thread(wait_for_signals, "stop")

@@ -1,0 +1,312 @@
+"""Ring 1 for completions: one accepted socket whose bytes the kernel moves by itself, and says when it has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from iolab.kernel import io_uring
+from iolab.kernel.io_uring import ADDRESS_AT, HEAD_BYTES, Ring, set_address_and_size
+from iolab.server.errors import BUGS
+from iolab.server.server import Server
+from iolab.sockets.readiness import LoopPeer
+from iolab.work import AT_ONCE
+
+# What an operation is for: the last bits of its number, before which stands the descriptor.
+RECEIVE, RECEIVE_MANY, SEND, WAIT, SEND_NOW = range(5)
+KIND_BITS = 3
+# What small messages are received into; below it is not worth it.
+LEAST_SMALL_BYTES = 64
+
+# Lets a connection go on with what an operation came to: its result and flags. False: nothing is in flight any more,
+# it is over and to be closed. Raises OSError only for what no peer can cause.
+Advance = Callable[[int, int], bool]
+
+
+def ring_for(server: Server) -> Ring:
+    """A ring for such connections, with small buffers if they are worth it. Raises OSError where the system refuses.
+
+    They are not where answers take their time, which a message that is cut would take twice.
+    All small ones together are no more than one read, nor than `high_water`: a peer whose answers are not taken has at
+    most all of them twice before the kernel gives up receiving, and so is owed no more than any other.
+    """
+    settings = server.settings
+    small = min(settings.buffer_size, settings.high_water) // Ring.SMALL_BUFFERS if server.answer is AT_ONCE else 0
+    return Ring(settings.buffers, settings.buffer_size, small if small >= LEAST_SMALL_BYTES else 0)
+
+
+class CompletionConnection(LoopPeer):
+    """Has one receive and one send in flight at most, and submits the next with the completion of the last.
+
+    A peer that sends small messages is received from by one operation that goes on by itself. It ends when a message
+    is not small any more, and when an answer could not be sent: from then on each receive is asked for.
+
+    An answer that nothing is in front of is sent at once or not at all: only where the socket has no room, or not for
+    all of it, is there a completion, and the rest is then sent by one that waits for room. It is in the socket when the
+    submissions were handed over, and the kernel is done with the answer then.
+
+    While more than `high_water` bytes are owed, and after the peer's FIN, nothing is received. The kernel sends from
+    the answer itself: it has to stay until that is done, and the socket open until nothing is in flight any more.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_handed",
+        "_high_water",
+        "_last",
+        "_operation",
+        "_owed",
+        "_peer_finished",
+        "_receive",
+        "_receiving",
+        "_ring",
+        "_send",
+        "_send_and_receive",
+        "_send_and_receive_many",
+        "_send_now",
+        "_sending",
+        "_sent",
+        "_small_size",
+        "_submit",
+        "_take",
+        "_take_small",
+        "_unanswered",
+        "_wait",
+        "_wait_time",
+        "_waits",
+    )
+
+    def __init__(self, server: Server, sock: socket.socket, ring: Ring) -> None:
+        super().__init__(server, sock, server.work.respond)
+        self._ring = ring
+        self._submit = ring.submit
+        self._take = ring.take
+        self._take_small = ring.take_small
+        # Whoever sends as much as a small buffer holds is given none any more: 0.
+        self._small_size = ring.small_size
+        self._waits = server.work.wait_seconds > 0
+        self._flowing = not self._waits
+        self._high_water = server.settings.high_water
+        descriptor = sock.fileno()
+        self._operation = descriptor << KIND_BITS
+        self._receive = io_uring.receive(descriptor, self._operation | RECEIVE)
+        self._send = io_uring.send(descriptor, self._operation | SEND)
+        self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
+        self._send_and_receive = self._send_now + self._receive
+        self._send_and_receive_many = self._send_now + io_uring.receive_many(descriptor, self._operation | RECEIVE_MANY)
+        self._wait_time = io_uring.timespec(server.work.wait_seconds)
+        self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
+        # In flight: a receive; an answer that is sent, the first bytes of it already; input whose answer waits.
+        self._receiving = False
+        self._sending: bytes | None = None
+        # The answer that was to be sent at once: it has to stay until that was handed over. Before which wait it was
+        # submitted, by the ring's count, if others may come behind it.
+        self._last = b""
+        self._handed = -1
+        self._sent = 0
+        self._unanswered: bytes | None = None
+        # The answers behind the one that is sent.
+        self._owed: bytearray | None = None
+        self._peer_finished = False
+        self._cancelled = False
+        server.opened(self)
+        self._receive_more()
+
+    def operations(self) -> dict[int, Advance]:
+        """What goes on when one of its operations is done: found by the operation, at the cost of one call."""
+        kinds = {
+            RECEIVE: self._has_received,
+            RECEIVE_MANY: self._has_received_many,
+            SEND: self._has_sent,
+            WAIT: self._has_waited,
+            SEND_NOW: self._has_not_sent,
+        }
+        return {self._operation | kind: advance for kind, advance in kinds.items()}
+
+    def cancel(self) -> None:
+        """End it: the kernel gives up what is in flight, and `advance` is False with the last of it."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._flowing = False
+            for kind in (RECEIVE, RECEIVE_MANY, SEND, WAIT):
+                self._submit(io_uring.cancel(self._operation | kind))
+
+    def is_idle(self, now: float) -> bool:
+        """As every LoopPeer; the time that an answer takes is not the peer's silence."""
+        if self._unanswered is not None:
+            self._moved = -1
+        return super().is_idle(now)
+
+    def _owes(self) -> bool:
+        return self._sending is not None or self._unanswered is not None
+
+    def _in_flight(self) -> bool:
+        return self._receiving or self._sending is not None or self._unanswered is not None
+
+    def _has_received(self, result: int, flags: int) -> bool:
+        if 0 < result <= self._high_water and self._flowing and self._sending is None:
+            # Nearly always; in one place and by local names, for the reasons of Connection.advance.
+            respond, take, submit = self._answer, self._take, self._submit
+            self.received_bytes += result
+            self._last = answer = respond(take(flags, result))
+            self.answers += 1
+            both = self._send_and_receive_many if result < self._small_size else self._send_and_receive
+            set_address_and_size(both, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+            submit(both)
+            return True
+        self._receiving = False
+        return self._received(result, flags, self._take)
+
+    def _has_received_many(self, result: int, flags: int) -> bool:
+        if 0 < result < self._small_size and flags & io_uring.HAS_MORE and self._flowing and self._sending is None:
+            # Nearly always, as above.
+            respond, take, submit = self._answer, self._take_small, self._submit
+            self.received_bytes += result
+            answer = respond(take(flags, result))
+            self.answers += 1
+            if self._handed == self._ring.handed:
+                self._send_behind(answer)
+                return True
+            self._handed = self._ring.handed
+            self._last = answer
+            set_address_and_size(self._send_now, ADDRESS_AT, id(answer) + HEAD_BYTES, len(answer))
+            submit(self._send_now)
+            return True
+        self._receiving = bool(flags & io_uring.HAS_MORE)
+        if result >= self._small_size:
+            self._small_size = 0
+        if self._receiving:
+            self._submit(io_uring.cancel(self._operation | RECEIVE_MANY))
+        return self._received(result, flags, self._take_small)
+
+    def _received(self, result: int, flags: int, take: Callable[[int, int], bytes]) -> bool:
+        """Go on with what a receive came to where that is not the usual; `take` is for its buffer."""
+        if self._cancelled:
+            if flags & io_uring.HAS_BUFFER:
+                take(flags, 0)
+        elif result > 0:
+            self.received_bytes += result
+            self._go_on_with(take(flags, result))
+        elif result == 0 and self._is_to_hand_over():
+            # Not over before that is done; it will say so again.
+            self._receive_more()
+        elif result == 0:
+            self._peer_finished = True
+        elif result in (-errno.ECANCELED, -errno.ENOBUFS):
+            # Given up for one that is asked for; or more peers had sent than there are buffers, which the kernel has
+            # back with the next wait.
+            self._receive_below_high_water()
+        else:
+            if self._is_to_hand_over():
+                self._ring.withdraw(self._send_now)
+                self._unsent_bytes += len(self._last)
+            self._fail(-result)
+        return self._in_flight()
+
+    def _is_to_hand_over(self) -> bool:
+        """Whether an answer was submitted since the last wait, behind which others may come."""
+        return self._handed == self._ring.handed
+
+    def _send_behind(self, answer: bytes) -> None:
+        """Send an answer with the one that is to be handed over: by itself it might overtake it."""
+        self._last += answer
+        io_uring.point(self._send_now, self._last)
+
+    def _go_on_with(self, data: bytes) -> None:
+        if self._finishing:
+            self._unsent_bytes += len(data)
+            self._receive_more()
+        elif self._waits:
+            # Nothing is received meanwhile: one answer at a time keeps their order.
+            self._unanswered = data
+            self._unsent_bytes += len(data)
+            self._submit(self._wait)
+        else:
+            self._reply(data)
+
+    def _has_waited(self, result: int, flags: int) -> bool:
+        data, self._unanswered = self._unanswered, None
+        if data is not None and not self._cancelled:
+            self._unsent_bytes -= len(data)
+            self._reply(data)
+        return self._in_flight()
+
+    def _reply(self, data: bytes) -> None:
+        answer = self._answer(data)
+        self.answers += 1
+        if self._sending is None and self._is_to_hand_over():
+            self._send_behind(answer)
+        else:
+            self._owe(answer)
+        self._receive_below_high_water()
+
+    def _owe(self, answer: bytes) -> None:
+        """Send it when there is room, and behind what is owed already."""
+        self._unsent_bytes += len(answer)
+        if self._sending is None:
+            self._sending = answer
+            self._send_more()
+        elif self._owed is None:
+            self._owed = bytearray(answer)
+        else:
+            self._owed += answer
+
+    def _has_not_sent(self, result: int, flags: int) -> bool:
+        """The answer that was to be sent at once was not, or not all of it: `result` is how much was, or an error."""
+        sent = max(result, 0)
+        self._unsent_bytes += len(self._last) - sent
+        if self._cancelled:
+            pass
+        elif result >= 0 or result == -errno.EAGAIN:
+            self._sending, self._sent = self._last, sent
+            self._send_more()
+        else:
+            self._fail(-result)
+        return self._in_flight()
+
+    def _has_sent(self, result: int, flags: int) -> bool:
+        assert self._sending is not None
+        if result > 0:
+            self._unsent_bytes -= result
+            self._sent += result
+        if self._cancelled or result < 0:
+            self._sending = None
+            if not self._cancelled:
+                self._fail(-result)
+            return self._in_flight()
+        if self._sent < len(self._sending):
+            self._send_more()
+        else:
+            self._sent = 0
+            self._sending = None
+            if self._owed is not None:
+                self._sending, self._owed = bytes(self._owed), None
+                self._send_more()
+        if self._receiving:
+            return True
+        if not (self._peer_finished or self._unanswered):
+            self._receive_below_high_water()
+        return self._in_flight()
+
+    def _send_more(self) -> None:
+        assert self._sending is not None
+        io_uring.point(self._send, self._sending, self._sent)
+        self._submit(self._send)
+
+    def _receive_below_high_water(self) -> None:
+        owed = len(self._sending or b"") - self._sent + len(self._owed or b"")
+        if owed <= self._high_water:
+            self._receive_more()
+
+    def _receive_more(self) -> None:
+        if not self._receiving:
+            self._receiving = True
+            self._submit(self._receive)
+
+    def _fail(self, number: int) -> None:
+        self.error = OSError(number, os.strerror(number))
+        if number in BUGS:
+            raise self.error
+        self.cancel()

@@ -1,0 +1,205 @@
+"""Ring 1 for readiness: one accepted socket that does not block, and the bytes still owed to its peer. Never waits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from iolab.server.books import Peer
+from iolab.server.errors import BUGS
+from iolab.server.server import Server
+from iolab.sockets.farewell import begin_farewell, finished, moved, nothing_came
+from iolab.work import AT_ONCE, Respond
+
+# What a connection waits for, in the bits of poll(2) and epoll(7).
+READ = 1
+WRITE = 4
+
+
+class LoopPeer(Peer):
+    """What a loop asks of a connection now and then: is it idle, and is it over, while the server stops.
+
+    An answer is as long as its question, so that what was sent is not counted but derived: nearly always it is all that
+    was received. It may be one message ahead, for the moment in which that is on its way to the kernel.
+    """
+
+    __slots__ = ("_answer", "_finishing", "_flowing", "_respond", "_server", "_unsent_bytes")
+
+    def __init__(self, server: Server, sock: socket.socket, respond: Respond) -> None:
+        super().__init__(sock)
+        self._server = server
+        self._respond = respond
+        self._answer = respond if respond is AT_ONCE else self._take_time
+        self._finishing = False
+        # Nothing stands between a message and its answer: nothing is owed, and neither side has said farewell. The one
+        # thing that is asked for each message; whatever changes that says so here.
+        self._flowing = True
+        # Received, and not sent: owed to the peer, lost with it, or thrown away behind the farewell.
+        self._unsent_bytes = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of answers that the kernel took."""
+        return self.received_bytes - self._unsent_bytes
+
+    def is_idle(self, now: float) -> bool:
+        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell."""
+        return self.silent_for(now, moved(self)) >= self._server.settings.idle_seconds
+
+    def drain(self, now: float) -> bool:
+        """One look at it while the server stops, at least every DRAIN_TICK seconds. False: it is over.
+
+        Once quiet it is given its FIN; then what comes is thrown away until the peer has acknowledged everything.
+        """
+        if self._finishing:
+            return not finished(self.sock)
+        silent_for = min(self.silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
+        quiet = not self._owes() and silent_for >= self._server.settings.drain_quiet_seconds
+        if quiet and nothing_came(self.sock):
+            self._finishing = True
+            self._flowing = False
+            begin_farewell(self.sock)
+        return True
+
+    def close(self) -> None:
+        """Close the socket and the books on it."""
+        # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
+        self.sock.close()
+        self._server.closed(self)
+
+    def _owes(self) -> bool:
+        """Whether there are answers that the kernel has not taken yet."""
+        raise NotImplementedError
+
+    def _take_time(self, data: bytes) -> bytes:
+        """An answer that takes its time is owed meanwhile."""
+        self._unsent_bytes += len(data)
+        answer = self._respond(data)
+        self._unsent_bytes -= len(data)
+        return answer
+
+
+class Connection(LoopPeer):
+    """Reads, answers and writes as far as the socket allows.
+
+    `interest` says what to wait for next; 0: for nothing, it is over. READ is off while more than `high_water` bytes
+    are owed, so that a peer that does not read costs bounded memory, and after the peer's FIN.
+    """
+
+    __slots__ = ("_owed", "_peer_finished", "_read_size", "interest")
+
+    def __init__(self, server: Server, sock: socket.socket, respond: Respond) -> None:
+        super().__init__(server, sock, respond)
+        # accept(2) does not hand O_NONBLOCK down from the listener.
+        sock.setblocking(False)
+        self.interest = READ
+        self._read_size = server.settings.buffer_size
+        # Not before the first message has told how much to read at once.
+        self._flowing = False
+        # None, not an empty buffer: most peers are never owed anything between two calls.
+        self._owed: bytearray | None = None
+        self._peer_finished = False
+        server.opened(self)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self.sock.fileno()
+
+    def advance(self) -> bool:
+        """Read once, answer, and send what the socket takes. True: it waits for something else now, see `interest`.
+
+        Raises OSError only for what no peer can cause.
+        """
+        try:
+            if not self._flowing:
+                return self._advance_otherwise()
+            # Nearly always; all in one place, because each call costs a hundredth of the answer, and by local names,
+            # because where `self._answer` is called, a method of that name is looked for first.
+            sock, size, respond = self.sock, self._read_size, self._answer
+            data = sock.recv(size)
+            length = len(data)
+            if not 0 < length < size:
+                self._go_on_with(data)
+                return self.interest != READ
+            self.received_bytes += length
+            answer = respond(data)
+            self.answers += 1
+            try:
+                sent = sock.send(answer)
+            except OSError:
+                self._owe(answer)
+                raise
+            if sent < length:
+                self._owe(memoryview(answer)[sent:])
+                return True
+            return False
+        except BlockingIOError:
+            return self.interest != READ
+        except OSError as error:
+            if error.errno in BUGS:
+                raise
+            self.error = error
+            self._flowing = False
+            self.interest = 0
+            return True
+
+    def _advance_otherwise(self) -> bool:
+        """`advance` where answers are owed, before the first message, and after this side's farewell."""
+        waited_for = self.interest
+        if self._owed is not None:
+            self._send_owed(self._owed)
+        if self.interest & READ:
+            with contextlib.suppress(BlockingIOError):
+                self._go_on_with(self.sock.recv(self._read_size))
+        return self.interest != waited_for
+
+    def _go_on_with(self, data: bytes) -> None:
+        """Answer what one read brought, whatever the state of things."""
+        length = len(data)
+        self.received_bytes += length
+        if not data:
+            self._peer_finished = True
+            self._flowing = False
+            self.interest = WRITE if self._owed is not None else 0
+        elif self._finishing:
+            self._unsent_bytes += length
+        else:
+            answer = self._answer(data)
+            self.answers += 1
+            if self.answers == 1 or length == self._read_size:
+                self._read_size = self._server.read_size(length)
+            if self._owed is None:
+                self._flowing = True
+                try:
+                    sent = self.sock.send(answer)
+                except OSError:
+                    self._owe(answer)
+                    raise
+                if sent < length:
+                    self._owe(memoryview(answer)[sent:])
+            else:
+                self._owe(answer)
+
+    def _owes(self) -> bool:
+        return self._owed is not None
+
+    def _send_owed(self, owed: bytearray) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sent = self.sock.send(owed)
+            self._unsent_bytes -= sent
+            del owed[:sent]
+        if not owed:
+            self._owed = None
+            self._flowing = not self._peer_finished
+            self.interest = 0 if self._peer_finished else READ
+        elif len(owed) <= self._server.settings.high_water and not self._peer_finished:
+            self.interest = READ | WRITE
+
+    def _owe(self, answer: bytes | memoryview) -> None:
+        if self._owed is None:
+            self._owed = bytearray(answer)
+        else:
+            self._owed += answer
+        self._unsent_bytes += len(answer)
+        self._flowing = False
+        self.interest = WRITE if len(self._owed) > self._server.settings.high_water else READ | WRITE

@@ -1,0 +1,1 @@
+"""Answers by way of a broker: the server's side, the worker's side, and a broker of one's own."""

@@ -1,0 +1,55 @@
+"""Where the broker is, out of the settings or the environment; and whether there can be one here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from iolab.server.errors import CannotServe
+from iolab.settings import Settings
+
+NO_BROKER = (
+    "there is no broker: install one (valkey-server or redis-server are looked for), or name one in"
+    " configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
+)
+START_SECONDS = 30.0
+# Between two tries to reach a broker that is gone.
+RETRY_SECONDS = 0.1
+
+
+def unavailable(settings: Settings) -> str | None:
+    """Why there is no broker here and none can be started, and what to do about it; None if all is well."""
+    there_is = settings.broker_url or os.environ.get("IOLAB_BROKER_URL") or program()
+    return None if there_is else NO_BROKER
+
+
+def configured(settings: Settings) -> str | None:
+    """The broker's URL with its password, out of the settings or else the environment; None: there is none.
+
+    Waits for the password's file: a broker that starts at the same time writes it. Raises CannotServe.
+    """
+    url = settings.broker_url or os.environ.get("IOLAB_BROKER_URL")
+    named = settings.broker_password_file or os.environ.get("IOLAB_BROKER_PASSWORD_FILE")
+    if not url or not named:
+        return url
+    file = Path(named)
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError):
+            if password := file.read_text().strip():
+                parts = urlsplit(url)
+                return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{parts.netloc}"))
+        time.sleep(RETRY_SECONDS)
+    raise CannotServe(f"{file}: no password for the broker within {START_SECONDS:g} s; is it running?")
+
+
+# The programs that can be a broker of one's own, the first one found.
+PROGRAMS = ("valkey-server", "redis-server")
+
+
+def program() -> str | None:
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)

@@ -1,0 +1,58 @@
+"""The other side of the broker: a Celery worker. `python -m iolab.task_queue.worker` runs one.
+
+Ring 0 runs here: a task brings the bytes and the work dial of the server that sent it, so that one worker serves every
+server. The answer goes onto a list of that server's, which it empties over one connection; Celery's own result store
+would take a connection for each thread that waits, and keep every answer after it was fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+from celery.platforms import SecurityWarning
+
+from iolab import configs, log, settings
+from iolab.kernel.threads import name_thread
+from iolab.registry import find
+from iolab.server.errors import CannotServe
+from iolab.task_queue.address import configured
+from iolab.task_queue.application import COMMAND_SECONDS, application, register, store
+
+
+def main() -> None:
+    """Run one worker, which does one task at a time, until SIGTERM; more workers do more at once."""
+    name_thread("task_worker")
+    log.configure("info", "task_worker")
+    # Root or not is for whoever starts it to say; messages are JSON, and no code comes in with them.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    try:
+        values = configs.load(find("task_queue"), folder)
+        url = configured(values)
+    except (settings.BadSetting, CannotServe) as error:
+        sys.exit(f"iolab: {error}")
+    if url is None:
+        sys.exit("iolab: no broker to work for; name it: broker_url in configs/models/task_queue.yaml")
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def ready(**_: Any) -> None:
+        # For who waits until it takes tasks, such as docker-compose.yml.
+        if file := os.environ.get("IOLAB_READY_FILE"):
+            Path(file).touch()
+        log.info("ready", visibility_timeout=values.visibility_timeout)
+
+    app = application(values, url)
+    register(app, store(url, socket_timeout=COMMAND_SECONDS))
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
+    app.worker_main(["--quiet", "worker", "--pool=solo", *quiet])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Ring 0, the work: what the server does with bytes. No socket, no thread, no loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Respond = Callable[[bytes], bytes]
+
+# Answers that take no time are made by this very function. It is ASCII only, whatever the locale.
+AT_ONCE: Respond = bytes.upper
+
+
+class NoAnswer(Exception):
+    """Whoever was to answer has not: the connection ends, with this message as its reason in the log."""
+
+
+class Work:
+    """Answers bytes with the same bytes, ASCII a-z made A-Z and every other value untouched.
+
+    Each answer may cost something: `respond` burns `cpu_us` (microseconds of processor time); `wait_ms` is left to the
+    caller as `wait_seconds`, since waiting is what the models differ in. An upper-cased byte depends on no other, so it
+    does not matter how the stream is cut.
+    """
+
+    def __init__(self, *, cpu_us: int = 0, wait_ms: int = 0) -> None:
+        self.wait_seconds = wait_ms / 1000
+        self._cpu_ns = cpu_us * 1000
+        self.respond: Respond = self._burn_and_respond if cpu_us else AT_ONCE
+
+    def answer(self, sleep: Callable[[float], object]) -> Respond:
+        """`respond`, with the dial's wait in front of it, in the way of `sleep` (seconds)."""
+        if not self.wait_seconds:
+            return self.respond
+
+        def wait_and_respond(data: bytes) -> bytes:
+            sleep(self.wait_seconds)
+            return self.respond(data)
+
+        return wait_and_respond
+
+    def _burn_and_respond(self, data: bytes) -> bytes:
+        # The thread's own clock: processor time that other threads took does not count as work done.
+        end = time.thread_time_ns() + self._cpu_ns
+        while time.thread_time_ns() < end:
+            pass
+        return data.upper()

@@ -1,0 +1,447 @@
+"""The load generator against servers that keep the echo, or break it in one way each."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from hdrh.histogram import HdrHistogram
+
+import iolab
+import iolab_client
+from iolab_client.contract import payload
+from iolab_client.load import Progress, run
+from iolab_client.load.conductor import BadPlan
+from iolab_client.load.requests import UNIQUE, Requests
+from iolab_client.results.measurement import ERRORS, STARVED, Measurement, Plan, Size
+from iolab_client.servers.address import Address, show
+from iolab_client.servers.targets import Target
+from tests.client import fakes, faulty
+from tests.client.fakes import Conversation, Fake, serving
+from tests.support.waiting import eventually
+
+SIZE = 64
+CLASSES = ("refused", "reset", "timeout", "short", "wrong", "closed")
+
+
+def load(address: Address, **asked: Any) -> Measurement:
+    """A short load; what is asked for goes over what is short."""
+    size = asked.pop("size", SIZE)
+    plan: dict[str, Any] = {
+        "connections": 2,
+        "duration_seconds": 0.3,
+        "warmup_seconds": 0.0,
+        "sizes": (Size(size=size),),
+    } | asked
+    return run(Target(model=None, address=address), Plan(**plan))
+
+
+def undisturbed(address: Address, **asked: Any) -> Measurement:
+    """A load, without an error, in which the machine held nobody back for a tenth of the measured time.
+
+    What it holds back at the begin or the end of that time counts whole, or not at all.
+    """
+
+    def look() -> Measurement | None:
+        one = load(address, **asked)
+        assert seen(one) == {}
+        tenth = one.seconds * 1e6 / len(one.parts)
+        return one if one.latency.max < tenth and one.parts[-1] else None
+
+    one = eventually(look, "a load is measured while the machine has the time")
+    assert one
+    return one
+
+
+def seen(measurement: Measurement) -> dict[str, int]:
+    """The errors that there were, by class."""
+    return {name: getattr(measurement.errors, name) for name in CLASSES if getattr(measurement.errors, name)}
+
+
+@pytest.fixture
+def honest() -> Any:
+    with serving(fakes.honest) as fake:
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("converse", "expected", "words", "asked"),
+    [
+        pytest.param(fakes.corrupts_a_byte, "wrong", "byte 16960 of 65536 is 0x", {"size": 1 << 16}, id="corrupts"),
+        pytest.param(
+            fakes.corrupts_a_byte, "wrong", "is 0x", {"pipeline": 8, "size": 1 << 14}, id="corrupts a pipeline"
+        ),
+        pytest.param(faulty.ends_before_the_tail(SIZE, 50), "short", "closed after 63 of 64 bytes", {}, id="tail"),
+        pytest.param(faulty.ends_before_the_tail(SIZE, 0), "short", "63 of 64", {"pipeline": 3}, id="first tail"),
+        pytest.param(faulty.swaps_answers(SIZE), "wrong", "out of order: that of request", {"pipeline": 2}, id="order"),
+        pytest.param(faulty.closes_after(SIZE, 50), "closed", "closed and owed 1 answers", {}, id="closes"),
+        pytest.param(faulty.closes_after(SIZE, 5), "closed", "closed and owed 1", {"rate": 1000.0}, id="closes, open"),
+        pytest.param(faulty.resets_after(SIZE, 50), "reset", "connection reset by peer", {}, id="resets"),
+        pytest.param(
+            faulty.closes_after(SIZE, 0), "refused", "closed it before its first answer", {}, id="closes first"
+        ),
+        pytest.param(
+            faulty.resets_after(SIZE, 0), "refused", "reset it before its first answer", {}, id="resets first"
+        ),
+        pytest.param(faulty.adds_a_byte(SIZE, 50), "wrong", "", {}, id="one byte more"),
+        pytest.param(fakes.upper_cases_latin_letters, "wrong", "0xc", {}, id="text for bytes"),
+        pytest.param(fakes.greets, "wrong", "", {}, id="greets"),
+        pytest.param(faulty.says_nothing, "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}, id="silent"),
+    ],
+)
+def test_a_broken_echo_is_caught_and_classed_on_every_connection(
+    converse: Conversation, expected: str, words: str, asked: dict[str, Any]
+) -> None:
+    with serving(converse) as fake:
+        measurement = load(fake.address, **({"duration_seconds": 5.0} | asked))
+    assert seen(measurement) == {expected: 2}, measurement.errors
+    assert all(sample.startswith(f"{expected}: connection ") for sample in measurement.errors.samples)
+    assert words in measurement.errors.samples[0].lower()
+    assert measurement.verdict.word == ERRORS
+
+
+@pytest.mark.parametrize("asked", [{}, {"pipeline": 2}, {"rate": 1000.0}])
+def test_a_byte_after_the_last_answer_is_wrong(asked: dict[str, Any]) -> None:
+    with serving(faulty.adds_a_byte(SIZE, 4)) as fake:
+        measurement = load(fake.address, connections=1, requests=5, duration_seconds=20.0, **asked)
+    assert seen(measurement) == {"wrong": 1}
+    assert "1 bytes more than were due came" in measurement.errors.samples[0]
+
+
+def test_a_lost_answer_does_not_hold_up_the_end() -> None:
+    with serving(faulty.closes_after(SIZE, 3)) as fake:
+        measurement = load(fake.address, connections=2, requests=6, duration_seconds=60.0)
+    assert measurement.seconds < 30
+
+
+def test_nobody_listens(refusing: Address) -> None:
+    measurement = load(refusing, connections=3)
+    assert seen(measurement) == {"refused": 3}
+    assert "connection refused" in measurement.errors.samples[0]
+    assert measurement.answers == 0
+
+
+def test_a_full_server_is_told_from_one_that_closes_early() -> None:
+    with serving(fakes.honest, limit=2) as fake:
+        measurement = load(fake.address, connections=5, connect_rate=100.0)
+    assert seen(measurement) == {"refused": 3}
+    assert "it is full" in measurement.errors.samples[0]
+    assert (measurement.open_connections, measurement.answered_connections) == (2, 2)
+
+
+def test_connections_that_wait_for_a_worker_are_starved_and_no_error() -> None:
+    with serving(fakes.honest, one_at_a_time=True) as fake:
+        measurement = load(fake.address, connections=3)
+    assert seen(measurement) == {}
+    assert measurement.answered_connections == 1
+    assert measurement.verdict.word == STARVED
+
+
+def test_a_stall_is_in_the_open_loops_p99_and_not_in_the_closed_loops() -> None:
+    asked = {"connections": 4, "duration_seconds": 2.0}
+    with serving(faulty.stalls(0.4, 1.0)) as fake:
+        opened = load(fake.address, rate=500.0, **asked)
+    with serving(faulty.stalls(0.4, 1.0)) as fake:
+        closed = load(fake.address, **asked)
+    assert seen(opened) == seen(closed) == {}
+    # Half of all requests were due in the stall.
+    assert opened.latency.p99 > 900_000
+    assert opened.latency_from_send is not None
+    assert opened.latency_from_send.p50 < opened.latency.p99 / 2
+    # Four of thousands waited.
+    assert closed.latency.max > 900_000
+    assert closed.latency.p99 < 500_000
+    assert closed.latency_from_send is None
+
+
+def test_a_stall_that_outlasts_the_open_loop_is_in_its_p99() -> None:
+    with serving(faulty.stalls(0.5, 2.5)) as fake:
+        one = load(fake.address, rate=500.0, connections=4, duration_seconds=1.5)
+    assert seen(one) == {}
+    # Two thirds of all requests were due in the stall; when it was over nobody counted any more.
+    assert one.latency.count == pytest.approx(750, abs=50)
+    assert one.answers < 400
+    assert one.latency.p99 > 900_000
+    assert one.latency.p50 > 100_000
+
+
+def test_all_that_is_measured_agrees(honest: Fake) -> None:
+    one = undisturbed(honest.address, connections=4, warmup_seconds=0.1, duration_seconds=0.5)
+    assert one.answers == one.latency.count == sum(one.parts) > 0
+    assert len(one.parts) == 10
+    assert one.received_bytes == one.answers * SIZE
+    assert abs(one.sent_bytes - one.received_bytes) <= 4 * SIZE
+    assert (one.open_connections, one.answered_connections) == (4, 4)
+    assert one.in_flight == pytest.approx(4, rel=0.02)
+    assert one.rate * one.latency.mean / 1e6 == pytest.approx(one.in_flight, rel=0.1)
+    assert 0 < one.latency.min <= one.latency.p50 <= one.latency.p90 <= one.latency.p99 <= one.latency.max
+    assert one.seconds == pytest.approx(0.5)
+    assert 0 < one.generator.busy <= 1.05
+
+
+def test_a_generator_is_busy_with_what_is_due_and_not_with_waiting_for_it(honest: Fake) -> None:
+    def waits() -> bool:
+        """Whether some of its processor time has gone into looking whether the next request is due."""
+        one = load(honest.address, connections=1, rate=20_000.0)
+        share = one.generator.cpu_seconds / one.seconds
+        assert 0 < one.generator.busy <= share
+        return one.generator.busy < 0.9 * share
+
+    # Where the machine is crowded it has no time to wait.
+    eventually(waits, "a generator waits for the next request")
+
+
+def test_the_histogram_has_every_answer_in_nanoseconds(honest: Fake) -> None:
+    one = load(honest.address)
+    histogram = HdrHistogram.decode(one.latency.histogram)
+    assert histogram.get_total_count() == one.answers
+    assert histogram.get_value_at_percentile(50) / 1000 == one.latency.p50
+
+
+def test_the_measurement_is_what_its_schema_says(honest: Fake) -> None:
+    one = load(honest.address, rate=200.0)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Measurement) == one
+
+
+def test_an_open_loop_keeps_its_rate(honest: Fake) -> None:
+    one = undisturbed(honest.address, rate=400.0, duration_seconds=0.5, processes=2)
+    assert one.answers == pytest.approx(200, abs=30)
+    assert one.latency_from_send is not None
+    assert one.latency_from_send.mean <= one.latency.mean
+    assert one.generator.lag_p99 is not None
+
+
+@pytest.mark.parametrize("asked", [{}, {"rate": 1000.0}, {"pipeline": 5}, {"processes": 2}, {"churn": 7}])
+def test_it_ends_with_the_requests_that_were_asked_for(honest: Fake, asked: dict[str, Any]) -> None:
+    one = load(honest.address, requests=101, duration_seconds=20.0, warmup_seconds=0.05, **asked)
+    assert seen(one) == {}
+    assert one.answers == 101
+    assert one.seconds < 10
+
+
+def test_a_message_of_a_megabyte_is_compared_too(honest: Fake) -> None:
+    one = load(honest.address, size=1 << 20, requests=5, duration_seconds=20.0)
+    assert seen(one) == {}
+    assert one.received_bytes == 5 << 20
+
+
+def test_sizes_are_mixed_by_their_shares(honest: Fake) -> None:
+    sizes = (Size(size=10, share=0.75), Size(size=1000, share=0.25))
+    one = load(honest.address, sizes=sizes, requests=2000, duration_seconds=20.0)
+    assert seen(one) == {}
+    assert one.received_bytes / one.answers == pytest.approx(0.75 * 10 + 0.25 * 1000, rel=0.2)
+
+
+class _Counting:
+    """Counts connections and the messages on each."""
+
+    def __init__(self) -> None:
+        self.messages: list[int] = []
+        self.payloads: list[bytes] = []
+        self.lock = threading.Lock()
+
+    def __call__(self, fake: Fake, sock: socket.socket) -> None:
+        count = 0
+        for data in faulty.messages(sock, SIZE):
+            count += 1
+            with self.lock:
+                self.payloads.append(data)
+            sock.sendall(data.upper())
+        with self.lock:
+            self.messages.append(count)
+
+
+def test_churn_makes_a_new_connection_after_so_many_requests() -> None:
+    counting = _Counting()
+    with serving(counting) as fake:
+        one = load(fake.address, churn=5, requests=50, duration_seconds=20.0)
+    assert seen(one) == {}
+    assert sum(counting.messages) == 50
+    assert max(counting.messages) == 5
+    # Ten for the requests, and those that were made to go on.
+    assert 10 <= len(counting.messages) <= 12
+    # Two may have shared the last five.
+    assert 10 <= one.answered_connections <= 11
+
+
+def test_silent_connections_stay_silent_and_open() -> None:
+    counting = _Counting()
+    with serving(counting) as fake:
+        one = load(fake.address, idle=7, processes=2)
+    assert seen(one) == {}
+    assert one.open_connections == 9
+    assert one.answered_connections == 2
+    assert counting.messages.count(0) == 7
+
+
+def test_an_idle_connection_that_the_server_closes_is_an_error() -> None:
+    somebody_talks = threading.Event()
+
+    def closes_who_is_silent(fake: Fake, sock: socket.socket) -> None:
+        while not select.select([sock], [], [], 0.01)[0]:
+            if somebody_talks.is_set():
+                return
+        somebody_talks.set()
+        fakes.honest(fake, sock)
+
+    with serving(closes_who_is_silent) as fake:
+        one = load(fake.address, connections=1, idle=1)
+    assert seen(one) == {"closed": 1}
+    assert "idle connection 1: the server closed, and owed nothing" in one.errors.samples[0]
+
+
+@pytest.mark.parametrize("asked", [{"pipeline": 3}, {}])
+def test_no_payload_comes_twice_and_all_bytes_come(asked: dict[str, Any]) -> None:
+    counting = _Counting()
+    with serving(counting) as fake:
+        one = load(fake.address, connections=4, processes=2, **asked)
+    assert seen(one) == {}
+    assert max(Counter(counting.payloads).values()) == 1
+    assert len(counting.payloads) > 100
+    assert set(b"".join(counting.payloads)) == set(payload.ALL_BYTES)
+
+
+def test_a_process_that_is_done_waits_for_no_other() -> None:
+    """Its report is its last word, whether or not the others have given theirs."""
+    first = threading.Lock()
+
+    def closes_one_late(fake: Fake, sock: socket.socket) -> None:
+        late = first.acquire(blocking=False)
+        fakes.honest(fake, sock)
+        if late:
+            fake.stopped.wait(1)
+
+    with serving(closes_one_late) as fake:
+        one = load(fake.address, processes=2)
+    assert seen(one) == {}
+    assert one.answered_connections == 2
+
+
+def test_payloads_are_unique_for_millions_of_requests() -> None:
+    requests = Requests((Size(size=8),), process=0)
+    assert UNIQUE > 4_000_000
+    drawn = [requests.pattern[begin : begin + size] for begin, size in map(requests.request, range(100_000))]
+    assert len(set(drawn)) == len(drawn)
+    assert requests.answers == payload.answer(requests.pattern)
+
+
+def test_progress_is_told(honest: Fake) -> None:
+    told: list[Progress] = []
+    plan = Plan(connections=2, duration_seconds=0.8, warmup_seconds=0.0)
+    run(Target(model=None, address=honest.address), plan, told.append)
+    phases = list(dict.fromkeys(progress.phase for progress in told))
+    assert phases[:2] == ["starting", "connecting"]
+    assert phases[-2:] == ["measuring", "closing"]
+    last = [progress for progress in told if progress.phase == "measuring"][-1]
+    assert last.answers > 0
+    assert last.rate > 0
+    assert last.p50 is not None
+    assert last.connected == 2
+    assert last.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"processes": 3}, "3 processes for 2 connections"),
+        ({"cpus": (4000,)}, "processor 4000"),
+        ({"connections": 10_000_000}, "use more --processes"),
+        ({"processes": 2, "requests": 1}, "1 requests for 2 processes"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_before_anything_starts(
+    refusing: Address, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadPlan, match=words):
+        load(refusing, **asked)
+
+
+def _parent(address: Address, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "iolab_client", "load", show(address), "-c", "4", "-d", "60s", "--processes", "2"]
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, and the suite may be that: signal(7), "inherited".
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def _workers(parent: subprocess.Popen[str], fake: Fake) -> list[psutil.Process]:
+    eventually(lambda: len(fake.open) == 4, "four connections")
+    return psutil.Process(parent.pid).children()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_parent(honest: Fake, number: signal.Signals) -> None:
+    with _parent(honest.address) as parent:
+        workers = _workers(parent, honest)
+        assert len(workers) == 2
+        parent.send_signal(number)
+        parent.communicate(timeout=30)
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_ctrl_c_ends_the_load_and_shows_what_there_is() -> None:
+    answered = set()
+
+    def notes(fake: Fake, sock: socket.socket) -> None:
+        while data := sock.recv(1024):
+            sock.sendall(data.upper())
+            answered.add(sock)
+
+    with serving(notes) as fake, _parent(fake.address, "--warmup", "0", "--json") as parent:
+        workers = _workers(parent, fake)
+        eventually(lambda: len(answered) == 4, "each connection was answered")
+        os.kill(parent.pid, signal.SIGINT)
+        stdout, _ = parent.communicate(timeout=30)
+    one = msgspec.json.decode(stdout, type=Measurement)
+    assert parent.returncode == 130
+    assert 0 < one.seconds < 50
+    assert one.answers == one.latency.count > 0
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_without_a_compiler_the_same_load_is_made_in_python_and_says_so(
+    honest: Fake, tmp_path: Path, compiler: bool
+) -> None:
+    packages, cache = tmp_path / "packages", tmp_path / "cache"
+    for package in (iolab, iolab_client):
+        folder = Path(*package.__path__)
+        shutil.copytree(folder, packages / folder.name)
+    environment = os.environ | {"PYTHONPATH": str(packages), "XDG_CACHE_HOME": str(cache)}
+    if not compiler:
+        environment["PATH"] = str(tmp_path)
+    command = [sys.executable, "-m", "iolab_client", "load", show(honest.address), "-c", "4", "-n", "400", "--json"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    one = msgspec.json.decode(done.stdout, type=Measurement)
+    assert (done.returncode, one.answers, seen(one)) == (0, 400, {})
+    assert one.generator.in_c is compiler
+    assert len(list(cache.glob("iolab/compiled/*/fast_path.so"))) == compiler
+
+
+@pytest.mark.parametrize("pipeline", [1, 4])
+@pytest.mark.parametrize("rate", [None, 2000.0])
+def test_fast_path_and_python_count_the_same(honest: Fake, pipeline: int, rate: float | None) -> None:
+    """What goes beside the fast path, such as more in flight than one, is asked, answered and noted as often."""
+    sizes = (Size(size=1, share=0.5), Size(size=3000, share=0.5))
+    plan = {"connections": 4, "processes": 2, "requests": 600, "duration_seconds": 60.0, "sizes": sizes}
+    one = load(honest.address, pipeline=pipeline, rate=rate, **plan)
+    assert seen(one) == {}
+    assert one.answers == one.latency.count == 600
+    assert one.sent_bytes == one.received_bytes > 600 * 1000
