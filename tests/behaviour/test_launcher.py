@@ -30,9 +30,9 @@ SLUGS = ("epoll_loop", "prefork_epoll")
 # A server that is there for some time after it has taken its file away, as one with parts of its own may be.
 ENDS_SLOWLY = """
 import signal, threading
-from iolab import runfiles
+from iolab.run import run_files
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-with runfiles.announced("epoll_loop", "127.0.0.1", 1, 2, 5.0):
+with run_files.announced("epoll_loop", "127.0.0.1", 1, 2, 5.0):
     signal.sigwait({signal.SIGTERM})
 threading.Event().wait(1)
 """

@@ -19,7 +19,7 @@ from iolab_client.results.recorded import Recorded
 from iolab_client.results.summary import Case, Summary, summarise
 from tests.client.runs import comparison, latency, measurement, run_of
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "results.schema.json"
+SCHEMA = Path(__file__).parents[3] / "docs" / "results.schema.json"
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_a_wait_in_another_thread_ends() -> None:
 
 PROGRAM = """
 import json, os, signal, sys, time
-from iolab.stop import Stop, block_signals
+from iolab.server.stop import Stop, block_signals
 block_signals()
 os.kill(os.getpid(), signal.SIGTERM)
 stop = Stop()
