@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from iolab.registry import MODELS, Model
 from tests.support import compose
 from tests.support.fleet import Fleet, Lab
+from tests.support.missing import fail_in_ci, skip, summary
 from tests.support.models import Variant, variants
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer, Target
@@ -139,9 +139,7 @@ class _Targets:
             self._no_engine = compose.unavailable()
             self._asked = True
         if self._no_engine:
-            if os.environ.get("IOLAB_REQUIRE_DOCKER") == "1":
-                pytest.fail(f"IOLAB_REQUIRE_DOCKER=1, but {self._no_engine}")
-            pytest.skip(self._no_engine)
+            skip(self._no_engine)
         return compose.ComposeTarget()
 
     def end_shared(self) -> None:
@@ -225,8 +223,17 @@ def share(lab: Lab) -> Callable[..., RunningServer]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     report = yield
+    fail_in_ci(report)
     # At the teardown they may be gone; what they complained of is the failure then.
     if report.failed and call.when != "teardown":
         for server in item.stash.get(USED, ()):
             report.sections.append((f"log of {server.model.slug}", server.everything_printed()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not seen is said last, where it can't be missed."""
+    if skipped := terminalreporter.getreports("skipped"):
+        terminalreporter.section("NOT SEEN on this machine", yellow=True)
+        for line in summary(skipped):
+            terminalreporter.write_line(line)

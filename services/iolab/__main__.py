@@ -64,6 +64,8 @@ def serve(
 
     try:
         run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
+    except settings.BadSetting as error:
+        end(error, 2)
     except StartError as error:
         end(error, 1)
     # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,

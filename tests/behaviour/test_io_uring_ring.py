@@ -23,7 +23,7 @@ from tests.support.compose import CHECKOUT, ComposeTarget, InContainer
 from tests.support.fleet import Lab
 from tests.support.models import only
 from tests.support.process import ProcessTarget, environment
-from tests.support.server import RunningServer
+from tests.support.server import NotStarted, RunningServer
 
 Start = Callable[..., RunningServer]
 
@@ -127,6 +127,14 @@ def says_that_a_profile_denies(server: RunningServer, name: str) -> None:
     assert event["event"] == "unavailable"
     assert f"refused with {name}: a seccomp profile denies it" in event["reason"]
     assert "configs/seccomp/io_uring_ring.json" in event["reason"]
+
+
+@pytest.mark.targets("process")
+@only("io_uring_ring")
+def test_buffers_for_which_there_is_no_memory_are_a_bad_setting_and_no_refusal(lab: Lab) -> None:
+    too_much = {"buffers": 32768, "buffer_size": 16 * 1024 * 1024}
+    with pytest.raises(NotStarted, match=r"buffers: got 32768 of 16777216 bytes .* no memory"):
+        assert lab.target.start(lab.model, too_much).listening
 
 
 def test_up_leaves_it_out_where_it_is_denied_says_why_and_starts_the_others(tmp_path: Path) -> None:

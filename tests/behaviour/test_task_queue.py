@@ -20,8 +20,9 @@ from iolab.task_queue import address, own_broker
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
+from tests.support.missing import skip
 from tests.support.models import only
-from tests.support.server import RunningServer, skip
+from tests.support.server import RunningServer
 from tests.support.waiting import eventually
 
 Start = Callable[..., RunningServer]

@@ -22,8 +22,7 @@ from iolab_client.servers.address import connect
 from iolab_client.servers.targets import Target, Wanted, resolve
 from tests.support.waiting import eventually
 
-needs_a_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-pytestmark = needs_a_compiler
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: apt-get install gcc libc6-dev")
 
 
 def announced(process: subprocess.Popen[bytes]) -> Running | None:

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def engine(_targets: Any) -> None:
-    """Docker and Compose: without them the suite is skipped, or fails if IOLAB_REQUIRE_DOCKER=1."""
+    """Docker and Compose: without them the suite is skipped."""
     _targets.fleet("compose")
 
 

@@ -16,7 +16,8 @@ from iolab.registry import Model
 from iolab.settings import Settings as ServerSettings
 from iolab.task_queue import address, own_broker
 from tests.support.fork_server import ForkServer
-from tests.support.server import ForkedServer, Settings, Target, skip
+from tests.support.missing import skip
+from tests.support.server import ForkedServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS
 
 BUSY_POLL_NICENESS = 5

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from iolab.registry import Model
 from iolab_client.servers.address import Address, connect
 from tests.support.fork_server import ForkServer
+from tests.support.missing import skip
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 Settings = Mapping[str, Any]
@@ -25,13 +24,6 @@ Settings = Mapping[str, Any]
 
 class NotStarted(Exception):
     """The server ended before it listened. The message is what it printed."""
-
-
-def skip(reason: str) -> NoReturn:
-    """Skip the test for what this machine lacks; in CI, where a skipped suite would look like a passed one, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class RunningServer(ABC):

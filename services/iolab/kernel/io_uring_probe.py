@@ -12,19 +12,31 @@ from contextlib import closing
 from pathlib import Path
 
 from iolab.kernel.io_uring import Ring
-from iolab.settings import Settings
+from iolab.settings import BadSetting, Settings
 
 # The first one with completions made only when they are waited for (IORING_SETUP_DEFER_TASKRUN).
 OLDEST = (6, 1)
+# A ring with one buffer of so many bytes shows whether the system grants any.
+LEAST_BUFFER_BYTES = 64
 
 
 def unavailable(settings: Settings) -> str | None:
-    """Why io_uring is refused, and what to do about it, in one line; None if it works."""
+    """Why io_uring is refused, and what to do about it, in one line; None if it works.
+
+    Raises BadSetting where the system grants a ring, but not the memory for its `buffers`.
+    """
     try:
-        with closing(Ring(settings.buffers, settings.buffer_size)) as ring:
+        with closing(Ring(1, LEAST_BUFFER_BYTES)) as ring:
             ring.wait(0)
     except OSError as error:
         return cause(error.errno or 0)
+    try:
+        Ring(settings.buffers, settings.buffer_size).close()
+    except OSError as error:
+        raise BadSetting(
+            f"io_uring_ring: buffers: got {settings.buffers} of {settings.buffer_size} bytes (buffer_size) each, for"
+            f" which there is no memory ({error.strerror}); expected fewer, or smaller ones"
+        ) from None
     return None
 
 

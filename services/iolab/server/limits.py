@@ -29,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def effective_limits(model: Model, settings: Settings, listener: socket.socket) -> Limits:
     """The settings after the kernel had its say: the queue as listen(2) cut it, descriptors, threads, buffers."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    threads = _thread_limit()
+    threads = thread_limit()
     bounds = [descriptors - RESERVE]
     if model.thread_per_client and threads is not None:
         bounds.append(threads - RESERVE)
@@ -47,17 +47,21 @@ def effective_limits(model: Model, settings: Settings, listener: socket.socket) 
     )
 
 
-def _thread_limit() -> int | None:
-    """The least of this process's cgroups' pids.max (v2 or v1) and RLIMIT_NPROC; None: no limit."""
+def thread_limit() -> int | None:
+    """The least of pids.max of this process's cgroups (v2 or v1) and all groups above them, and RLIMIT_NPROC.
+
+    None: there is no limit.
+    """
     limits = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         root = Path("/sys/fs/cgroup/pids" if controllers == "pids" else "/sys/fs/cgroup")
         if controllers in ("", "pids"):
-            # In a container the path may be the host's, while the mount shows the container's own group at its root.
-            for file in (root / path.lstrip("/") / "pids.max", root / "pids.max"):
+            # In a container the path may be the host's, of which the mount shows the container's own group as its root.
+            own = Path(path.lstrip("/"))
+            for group in (own, *own.parents):
                 with contextlib.suppress(OSError, ValueError):
-                    limits.append(int(file.read_text()))
+                    limits.append(int((root / group / "pids.max").read_text()))
     user_limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if user_limit != resource.RLIM_INFINITY and os.getuid() != 0:
         limits.append(user_limit)

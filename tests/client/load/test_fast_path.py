@@ -18,6 +18,7 @@ from iolab_client.load.fast_path import FastPath
 from iolab_client.load.requests import Requests
 from iolab_client.load.shared import FROM_SEND, LATENCY, Shared
 from iolab_client.results.measurement import Size
+from tests.support.missing import skip
 
 SECOND = 10**9
 
@@ -25,7 +26,7 @@ SECOND = 10**9
 @pytest.fixture(autouse=True)
 def _compiled() -> None:
     if not fast_path.is_there():
-        pytest.skip("no C compiler")
+        skip("no C compiler: apt-get install gcc libc6-dev")
 
 
 def test_a_bucket_is_that_of_the_histograms() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from iolab_client.results import bundle
 from iolab_client.results.measurement import Errors, Generator, Run
 from iolab_client.results.verdicts import judge_one
 from tests.client.runs import SPEEDS, comparison, copy, environment, measurement, run_of
+from tests.support.missing import skip
 
 HOSTILE = "<script>document.title='taken'</script>$x_1$"
 PLOTS = ("throughput", "cost", "share", "percentiles", "percentiles-open", "offered", "memory")
@@ -224,18 +224,13 @@ def test_report_of_two_folders_prints_a_table_json_or_a_page(tmp_path: Path) -> 
 def browser() -> Iterator[Any]:
     """Debian's chromium, driven by Playwright."""
 
-    def missing(reason: str) -> None:
-        if os.environ.get("IOLAB_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"IOLAB_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
-
     chromium = shutil.which("chromium")
     if not chromium:
-        missing("there is no chromium: apt-get install chromium")
+        skip("there is no chromium: apt-get install chromium")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        missing("playwright is not installed: pip install 'iolab[test]'")
+        skip("playwright is not installed: pip install 'iolab[test]'")
     with sync_playwright() as playwright:
         # Its sandbox needs user namespaces, which root and most containers do not have; the page is our own.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -13,7 +13,7 @@ import pytest
 
 from iolab.kernel import io_uring, io_uring_probe
 from iolab.settings import Settings
-from tests.support.server import skip
+from tests.support.missing import skip
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from iolab.server.stop import Stop
 from iolab.settings import Settings
 from iolab.sockets.completion import CompletionConnection, ring_for
 from iolab_client.contract import peers
-from tests.support.server import skip
+from tests.support.missing import skip
 
 
 class Round:
