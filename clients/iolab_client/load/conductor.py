@@ -20,15 +20,17 @@ import click
 import msgspec
 import numpy as np
 
-from iolab_client.load import buckets, server_use, shared
+from iolab_client.load import buckets, shared
 from iolab_client.load.progress import Interrupted, Progress
 from iolab_client.load.share import Report, Share, split
 from iolab_client.load.shared import Counts, Shared
 from iolab_client.results import verdicts
-from iolab_client.results.measurement import Errors, Generator, Latency, Measurement, Plan
+from iolab_client.results.measurement import Errors, Generator, Latency, Measurement, Plan, ServerUse
+from iolab_client.servers import metrics
 from iolab_client.servers.address import connect
 from iolab_client.servers.admin import Unreachable
 from iolab_client.servers.explain import explain
+from iolab_client.servers.metrics import Metrics
 from iolab_client.servers.targets import Target
 
 SECOND = 1_000_000_000
@@ -112,8 +114,8 @@ class Conductor:
         self.tell = tell
         self.watch = watch and target.admin is not None
         self.unknown = "" if target.admin else target.no_admin
-        self.looks: list[tuple[server_use.Look, int]] = []
-        self.watched: server_use.Look | None = None
+        self.looks: list[tuple[Metrics, int]] = []
+        self.watched: Metrics | None = None
         self.server_busy: float | None = None
         self.next_watch = 0.0
         self.told = (0.0, 0)
@@ -207,7 +209,7 @@ class Conductor:
             return
         before = self._total(shared.ANSWERS)
         try:
-            seen = server_use.look(self.target)
+            seen = metrics.read(self.target)
         except Unreachable as error:
             self.unknown = error.message
             return
@@ -218,7 +220,7 @@ class Conductor:
             return
         self.next_watch = now + WATCH_SECONDS
         try:
-            seen = server_use.look(self.target, deadline_seconds=WATCH_DEADLINE_SECONDS)
+            seen = metrics.read(self.target, deadline_seconds=WATCH_DEADLINE_SECONDS)
         except Unreachable:
             self.server_busy = None
             return
@@ -283,7 +285,7 @@ class Conductor:
         )
         if len(self.looks) == 3:
             (alone, _), (first, answers_first), (second, answers_second) = self.looks
-            made.server = server_use.between(alone, first, second, answers_second - answers_first)
+            made.server = _use(alone, first, second, answers_second - answers_first)
         else:
             made.server_unknown = self.unknown or "the load ended before the server was looked at"
         made.verdict = verdicts.judge_one(made)
@@ -291,6 +293,22 @@ class Conductor:
 
     def _latency(self, histogram: int, total_ns: int) -> Latency:
         return buckets.latency(self._counts(histogram), total_ns)
+
+
+def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> ServerUse:
+    """What the load cost the server, from three looks: when nobody was connected, and at both ends of the measured time."""
+    return ServerUse(
+        seconds=second.at - first.at,
+        cpu_seconds=second.cpu_seconds - first.cpu_seconds,
+        answers=answers,
+        voluntary_switches=second.voluntary_switches - first.voluntary_switches,
+        involuntary_switches=second.involuntary_switches - first.involuntary_switches,
+        memory_bytes=second.memory_bytes,
+        memory_growth_bytes=second.memory_bytes - alone.memory_bytes,
+        threads=second.threads,
+        processes=second.processes,
+        cpus=second.cpus,
+    )
 
 
 def _parts(reports: list[Report], length_ns: int, parts: int = 10) -> list[int]:

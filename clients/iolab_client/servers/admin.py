@@ -58,7 +58,11 @@ def parse(text: str) -> list[Metric]:
 
 def metrics(target: Target, *, deadline_seconds: float = DEADLINE_SECONDS) -> list[Metric]:
     """The metrics of the server. Raises Unreachable."""
-    text = fetch(target, "/metrics", deadline_seconds=deadline_seconds)
+    return parse_metrics(target, fetch(target, "/metrics", deadline_seconds=deadline_seconds))
+
+
+def parse_metrics(target: Target, text: str) -> list[Metric]:
+    """The families of what the target answered. Raises Unreachable."""
     try:
         return parse(text)
     except ValueError as error:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import click
 
 from iolab.registry import Model
-from iolab_client.servers import admin
+from iolab_client.servers import admin, metrics
 from iolab_client.servers.address import REMEDY, Address
 from iolab_client.servers.explain import explain
 from iolab_client.servers.targets import Target, resolve_admins
@@ -72,30 +72,23 @@ class Row:
 
 def scrape(target: Target) -> Look:
     """Look at a server once. Raises Unreachable."""
-    families = admin.metrics(target, deadline_seconds=SCRAPE_SECONDS)
-    # Nearer to the moment of counting than the time of asking: a suspended server counts once it runs again.
-    at = time.monotonic()
+    seen = metrics.read(target, deadline_seconds=SCRAPE_SECONDS)
     try:
         waits = summarise(admin.threads(target, deadline_seconds=SCRAPE_SECONDS))
     except (KeyError, TypeError):
         raise admin.Unreachable(f"{target.name}: its /threads is another server's") from None
-
-    def number(name: str, **labels: str) -> float:
-        found = admin.value(families, f"iolab_{name}", **labels)
-        if found is None:
-            raise admin.Unreachable(f"{target.name}: its /metrics has no iolab_{name}: it is another server's")
-        return found
-
+    if seen.books is None:
+        raise admin.Unreachable(f"{target.name}: it counts no connections: it is no model")
     return Look(
-        at=at,
-        open=int(number("connections_open")),
-        waiting=int(number("connections_waiting")),
-        accept_queue=int(number("accept_queue_length")),
-        answers=int(number("answers_total")),
-        cpu_seconds=sum(number("process_cpu_seconds_total", mode=mode) for mode in ("user", "system")),
-        memory_bytes=int(number("process_resident_memory_bytes")),
-        processes=int(number("processes")),
-        threads=int(number("process_threads")),
+        at=seen.at,
+        open=seen.books.open,
+        waiting=seen.books.waiting,
+        accept_queue=seen.books.accept_queue,
+        answers=seen.books.answers,
+        cpu_seconds=seen.cpu_seconds,
+        memory_bytes=seen.memory_bytes,
+        processes=seen.processes,
+        threads=seen.threads,
         waits=waits,
     )
 

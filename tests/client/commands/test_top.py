@@ -270,7 +270,7 @@ def test_an_admin_port_of_something_else_is_no_model() -> None:
     with admin_serving() as somewhere:
         result = run("--json", show(somewhere))
     assert result.exit_code == 1
-    assert "has no iolab_connections_waiting" in json.loads(result.stdout)[0]["error"]
+    assert "it is another server's" in json.loads(result.stdout)[0]["error"]
 
 
 def row(model: str = "epoll_loop", *, silent_seconds: float | None = None, **numbers: float) -> Row:

@@ -1,0 +1,93 @@
+"""What a server's /metrics say, by name: the one reader for all who need its numbers."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import msgspec
+from prometheus_client import Metric
+
+from iolab_client.servers import admin
+from iolab_client.servers.targets import Target
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model counts: connections and answers. Counters count from the server's start."""
+
+    open: int
+    waiting: int
+    accept_queue: int
+    accepted: int
+    refused: int
+    answers: int
+    received_bytes: int
+    sent_bytes: int
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server said at a moment (`at`, monotonic seconds): what its processes use, and its books.
+
+    `cpus` are the processors that it may run on; empty: not known. `books` is None for a server that keeps none, such
+    as the yardstick.
+    """
+
+    at: float
+    cpu_seconds: float
+    voluntary_switches: int
+    involuntary_switches: int
+    memory_bytes: int
+    threads: int
+    processes: int
+    cpus: tuple[int, ...]
+    books: Books | None
+
+
+def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
+    """Ask the server now. Raises admin.Unreachable, also where it is no server of iolab's."""
+    text = admin.fetch(target, "/metrics", deadline_seconds=deadline_seconds)
+    # Nearer to the moment of counting than the time of asking: a suspended server counts once it runs again.
+    at = time.monotonic()
+    families = admin.parse_metrics(target, text)
+
+    def number(name: str, **labels: str) -> float:
+        found = admin.value(families, f"iolab_{name}", **labels)
+        if found is None:
+            raise admin.Unreachable(f"{target.name}: its /metrics has no iolab_{name}: it is another server's")
+        return found
+
+    def count(name: str, **labels: str) -> int:
+        return int(number(name, **labels))
+
+    keeps_books = admin.value(families, "iolab_answers_total") is not None
+    return Metrics(
+        at=at,
+        cpu_seconds=sum(number("process_cpu_seconds_total", mode=mode) for mode in ("user", "system")),
+        voluntary_switches=count("process_context_switches_total", kind="voluntary"),
+        involuntary_switches=count("process_context_switches_total", kind="involuntary"),
+        memory_bytes=count("process_resident_memory_bytes"),
+        threads=count("process_threads"),
+        processes=count("processes"),
+        cpus=_cpus(families),
+        books=Books(
+            open=count("connections_open"),
+            waiting=count("connections_waiting"),
+            accept_queue=count("accept_queue_length"),
+            accepted=count("connections_accepted_total"),
+            refused=count("connections_refused_total"),
+            answers=count("answers_total"),
+            received_bytes=count("received_bytes_total"),
+            sent_bytes=count("sent_bytes_total"),
+        )
+        if keeps_books
+        else None,
+    )
+
+
+def _cpus(families: list[Metric]) -> tuple[int, ...]:
+    """The processors that it was pinned to, by its settings."""
+    for family in families:
+        for sample in family.samples:
+            if sample.name == "iolab_settings_info":
+                return tuple(int(number) for number in re.findall(r"\d+", sample.labels.get("cpus", "")))
+    return ()
