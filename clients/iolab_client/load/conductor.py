@@ -296,7 +296,7 @@ class Conductor:
 
 
 def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> ServerUse:
-    """What the load cost the server, from three looks: when nobody was connected, and at both ends of the measured time."""
+    """What the load cost the server, from looks when nobody was connected, and at both ends of the measured time."""
     return ServerUse(
         seconds=second.at - first.at,
         cpu_seconds=second.cpu_seconds - first.cpu_seconds,
