@@ -103,7 +103,7 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
 @main.command()
 def down() -> None:
     """Stop what `iolab up` started."""
-    from iolab.run import launcher
+    from iolab.run import launcher, run_files
     from iolab.server.stop import block_signals
 
     block_signals()
@@ -111,7 +111,10 @@ def down() -> None:
         stopped = launcher.stop()
     except launcher.LaunchError as error:
         end(error, 1)
-    click.echo(f"stopped {', '.join(server.model for server in stopped)}" if stopped else "nothing was running")
+    if stopped:
+        click.echo(f"stopped {', '.join(server.model for server in stopped)}")
+    else:
+        click.echo(f"nothing was running; looked in {', '.join(map(str, run_files.places()))}")
 
 
 @main.command()

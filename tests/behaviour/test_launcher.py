@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
-import yaml
 
+from iolab.kernel.identity import own_identity
 from iolab.run.launcher import run_until_stopped
 from iolab.run.run_files import Running
 from iolab_client.contract import peers
-from iolab_client.servers.address import connect
+from tests.support.launcher import COMMAND, SECONDS, SLUGS, Launcher, alive, family
 from tests.support.process import environment
 from tests.support.waiting import eventually
 
-CHECKOUT = Path(__file__).parents[2]
-SECONDS = 60
-# One alone, and one that has children.
-SLUGS = ("epoll_loop", "prefork_epoll")
 # A server that is there for some time after it has taken its file away, as one with parts of its own may be.
 ENDS_SLOWLY = """
 import signal, threading
@@ -36,83 +30,14 @@ with run_files.announced("epoll_loop", "127.0.0.1", 1, 2, 5.0):
     signal.sigwait({signal.SIGTERM})
 threading.Event().wait(1)
 """
-
-
-class Launcher:
-    """The command in a folder of its own, with ports that were free a moment ago."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._environment = environment(folder)
-        self.run_files = folder / "run"
-        self.configs = folder / "configs"
-        shutil.copytree(CHECKOUT / "configs", self.configs)
-        self.ports = {slug: free_port() for slug in SLUGS}
-        for slug in SLUGS:
-            self.configure(slug)
-
-    def configure(self, slug: str, **settings: object) -> None:
-        values = {"port": self.ports[slug], **settings}
-        (self.configs / "models" / f"{slug}.yaml").write_text(yaml.safe_dump(values))
-
-    @contextlib.contextmanager
-    def begin(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            [sys.executable, "-m", "iolab", *words],
-            cwd=self._folder,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as command:
-            try:
-                yield command
-            finally:
-                # One that hangs is a failed test, and not a suite that hangs.
-                command.kill()
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr."""
-        with self.begin(*words) as command:
-            output, errors = command.communicate(timeout=SECONDS)
-        return command.returncode, output, errors
-
-    def up(self) -> list[int]:
-        """Start all, detached; the pids of the servers."""
-        code, _, errors = self.run("up", "--detach", *SLUGS)
-        assert code == 0, errors
-        return self.pids()
-
-    def pids(self) -> list[int]:
-        return sorted(json.loads(file.read_text())["pid"] for file in self.run_files.glob("*.json"))
-
-    def answers(self, slug: str) -> bool:
-        try:
-            with connect(("127.0.0.1", self.ports[slug])) as client:
-                return peers.exchange(client, b"word") == b"WORD"
-        except ConnectionError:
-            return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-def family(pids: list[int]) -> list[psutil.Process]:
-    """The processes and their children."""
-    return [member for pid in pids for process in [psutil.Process(pid)] for member in (process, *process.children())]
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    launcher = Launcher(tmp_path)
-    yield launcher
-    assert launcher.run("down")[0] == 0
+# `iolab` as it would be on a machine so fast that two signals are no moment apart.
+WHERE_NO_TIME_PASSES = """
+import types
+from iolab.__main__ import main
+from iolab.run import launcher
+launcher.time = types.SimpleNamespace(monotonic=lambda: 1.0)
+main()
+"""
 
 
 def test_up_starts_them_and_down_leaves_no_process(launcher: Launcher) -> None:
@@ -133,7 +58,7 @@ def test_up_starts_them_and_down_leaves_no_process(launcher: Launcher) -> None:
 
 
 def test_down_waits_for_the_process_and_not_only_for_its_file(launcher: Launcher, tmp_path: Path) -> None:
-    by_up = environment(tmp_path, {"IOLAB_STARTED_BY": "up"})
+    by_up = environment(tmp_path, {"IOLAB_STARTED_BY": "up", "IOLAB_RUN_DIR": str(launcher.run_files)})
     with subprocess.Popen([sys.executable, "-c", ENDS_SLOWLY], env=by_up) as server:
         eventually(launcher.pids, "it is announced")
         code, said, _ = launcher.run("down")
@@ -144,7 +69,7 @@ def test_down_waits_for_the_process_and_not_only_for_its_file(launcher: Launcher
 
 
 def test_down_with_nothing_there_says_so(launcher: Launcher) -> None:
-    assert launcher.run("down") == (0, "nothing was running\n", "")
+    assert launcher.run("down") == (0, f"nothing was running; looked in {launcher.run_files}\n", "")
 
 
 def test_up_again_has_new_ones_in_the_place_of_those_that_run(launcher: Launcher) -> None:
@@ -184,14 +109,8 @@ def test_a_bad_file_stops_up_before_it_starts_one(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_a_signal_stops_all_and_the_exit_is_0(launcher: Launcher, number: signal.Signals) -> None:
-    with launcher.begin("up", *SLUGS) as command:
-        eventually(lambda: all(map(launcher.answers, SLUGS)), "the servers answer")
-        assert command.stderr
-        # It waits for them from then on.
-        for line in command.stderr:
-            if line.startswith("Ctrl-C"):
-                break
-        servers = family(launcher.pids())
+    with launcher.in_front() as (command, servers):
+        assert all(map(launcher.answers, SLUGS))
         command.send_signal(number)
         command.communicate(timeout=SECONDS)
 
@@ -199,11 +118,60 @@ def test_in_the_foreground_a_signal_stops_all_and_the_exit_is_0(launcher: Launch
     assert alive(servers) == []
 
 
+def test_a_closed_terminal_that_was_not_to_matter_stops_nothing(launcher: Launcher) -> None:
+    with launcher.in_front(command=["nohup", *COMMAND]) as (command, servers):
+        command.send_signal(signal.SIGHUP)
+        assert all(map(launcher.answers, SLUGS))
+        assert alive(servers) == servers
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=SECONDS)
+
+    assert command.returncode == 0
+    assert alive(servers) == []
+
+
+def test_servers_in_the_foreground_stop_when_up_is_killed_and_owe_nobody_anything(launcher: Launcher) -> None:
+    with launcher.in_front() as (command, servers), launcher.connect("epoll_loop") as client:
+        assert peers.ask(client, b"hello") == b"HELLO"
+        command.kill()
+        # It drains: who is served is waited for.
+        assert peers.exchange(client, b"word") == b"WORD"
+        eventually(lambda: not alive(servers), "all of them end")
+
+
+def pending(pid: int) -> int:
+    """The signals that the process has been sent and not taken, a bit for each."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd:"))
+    return int(line.split()[1], 16)
+
+
+def test_a_stop_that_comes_twice_at_once_is_one_stop(launcher: Launcher) -> None:
+    launcher.configure("epoll_loop", drain_seconds=60, drain_quiet_seconds=30)
+    command = [sys.executable, "-c", WHERE_NO_TIME_PASSES]
+    with launcher.in_front(command=command) as (up, servers), launcher.connect("epoll_loop") as client:
+        for _ in range(2):
+            up.send_signal(signal.SIGTERM)
+            eventually(lambda: not pending(up.pid), "it has taken the signal")
+        # Long enough for a server that was told twice to have cut him.
+        time.sleep(0.5)
+        assert peers.exchange(client, b"word") == b"WORD"
+        up.communicate(timeout=SECONDS)
+
+    assert up.returncode == 0
+    assert alive(servers) == []
+
+
 def test_a_server_that_is_gone_before_it_is_waited_for_has_failed() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait(SECONDS)
     server = Running(
-        model=SLUGS[0], pid=ended.pid, started=0, host="", port=1, admin_port=2, drain_seconds=1, by_up=True
+        model=SLUGS[0],
+        process=msgspec.structs.replace(own_identity(), pid=ended.pid),
+        host="",
+        port=1,
+        admin_port=2,
+        drain_seconds=1,
+        by_up=True,
     )
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:

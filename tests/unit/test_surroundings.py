@@ -18,7 +18,7 @@ from iolab.kernel import orphans
 from iolab.kernel.threads import NoThread, start_thread
 from iolab.observe.xray import photograph
 from iolab.registry import MODELS
-from iolab.run import launcher, run_files
+from iolab.run import launcher
 from iolab.settings import Settings
 
 DEADLINE = 20.0
@@ -103,45 +103,6 @@ def test_a_system_without_threads_is_a_capacity_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(NoThread, match="cannot start thread worker-7: can't start new thread"):
         start_thread(lambda: None, "worker-7")
-
-
-def announced(folder: Path) -> list[run_files.Running]:
-    with run_files.announced("epoll_loop", "127.0.0.1", 8004, 9104, 5.0):
-        assert folder.stat().st_mode & 0o777 == 0o700
-        return run_files.running()
-
-
-def test_a_server_is_found_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path / "run"))
-    (found,) = announced(tmp_path / "run")
-    assert (found.model, found.pid, found.port, found.admin_port, found.by_up) == (
-        "epoll_loop",
-        os.getpid(),
-        8004,
-        9104,
-        False,
-    )
-    assert run_files.running() == []
-    assert list((tmp_path / "run").iterdir()) == []
-
-
-def test_the_file_of_a_server_that_was_killed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path))
-    (found,) = announced(tmp_path)
-    # The number of a process that lives, but began at another time.
-    stale = tmp_path / "epoll_loop-1.json"
-    stale.write_text(
-        json.dumps({"started": 1.0} | {key: getattr(found, key) for key in found.__struct_fields__ if key != "started"})
-    )
-    assert run_files.running() == []
-    assert not stale.exists()
-
-
-def test_a_folder_that_cannot_be_written_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path / "file" / "below"))
-    with run_files.announced("epoll_loop", "127.0.0.1", 8004, 9104, 5.0):
-        assert run_files.running() == []
 
 
 def test_a_line_of_the_log_is_one_json_object_with_its_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,9 +145,13 @@ class Containers:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One comparison at a time: the project's name, and the processors, are for one."""
-        file = run_files.folder() / "compare.lock"
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file.open("w") as lock:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with run_files.opened(run_files.folder(), make=True) as folder:
+                descriptor = os.open("compare.lock", flags, 0o600, dir_fd=folder)
+        except (OSError, run_files.UnusableFolder) as error:
+            raise Failed(str(error)) from None
+        with os.fdopen(descriptor, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from iolab.configs import load_all
+from iolab.kernel.parent import told_of_parents_end
 from iolab.registry import MODELS, find
 from iolab.run import run_files
 from iolab.run.run_files import Running
@@ -25,6 +26,8 @@ START_SECONDS = 30
 # How long `stop` waits beyond the servers' own drain_seconds.
 GRACE_SECONDS = 10
 TICK_SECONDS = 0.05
+# One stop may come twice: timeout(1) signals its child, and then the group that the child is in.
+AGAIN_SECONDS = 1.0
 
 
 class LaunchError(Exception):
@@ -44,15 +47,13 @@ def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple
     chosen = [slug for slug in chosen if slug not in reasons]
     if not chosen:
         raise LaunchError("\n".join(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items()))
-    logs = run_files.folder()
-    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     started: dict[str, subprocess.Popen[bytes]] = {}
     servers = []
     try:
         for slug in chosen:
-            started[slug] = _start(slug, folder, logs if detach else None)
+            started[slug] = _start(slug, folder, detach=detach)
         for slug, process in started.items():
-            server = _wait_until_announced(slug, process, logs if detach else None)
+            server = _wait_until_announced(slug, process, detach=detach)
             if server.port != settings[slug].port:
                 raise LaunchError(f"{slug} listens on {server.port} instead of {settings[slug].port}")
             servers.append(server)
@@ -71,6 +72,7 @@ def run_until_stopped(servers: list[Running]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     children = {server.pid for server in servers}
     failed = False
+    first = None
     while True:
         for child in tuple(children):
             try:
@@ -82,7 +84,11 @@ def run_until_stopped(servers: list[Running]) -> int:
             failed = failed or status != 0
         if not children:
             return int(failed)
-        if signal.sigwait({*SIGNALS, signal.SIGCHLD}) != signal.SIGCHLD:
+        if signal.sigwait({*SIGNALS, signal.SIGCHLD}) == signal.SIGCHLD:
+            continue
+        now = time.monotonic()
+        if first is None or now >= first + AGAIN_SECONDS:
+            first = first or now
             for child in children:
                 os.kill(child, signal.SIGTERM)
 
@@ -92,13 +98,17 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
 
     Raises LaunchError, KeyboardInterrupt.
     """
-    servers = [server for server in run_files.running() if server.by_up and (slugs is None or server.model in slugs)]
-    for server in servers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGTERM)
+    try:
+        # Whoever can put files there could have us signal whomever he likes.
+        with contextlib.suppress(FileNotFoundError), run_files.opened(run_files.folder()):
+            pass
+    except run_files.UnusableFolder as error:
+        raise LaunchError(str(error)) from None
+    wanted = [server for server in run_files.running() if server.by_up and (slugs is None or server.model in slugs)]
+    servers = [server for server in wanted if run_files.stop(server)]
     end = time.monotonic() + GRACE_SECONDS + max((server.drain_seconds for server in servers), default=0)
     # Its file is gone a little before it is.
-    while left := [server for server in servers if run_files.lives(server)]:
+    while left := [server for server in servers if server.lives()]:
         if time.monotonic() > end:
             names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
             raise LaunchError(f"still there after their drain_seconds: {names}; end them with kill -9")
@@ -117,19 +127,31 @@ def table(servers: list[Running]) -> str:
     return "\n".join(f"{model:{widths[0]}}  {address:{widths[1]}}  {line}" for model, address, line in rows)
 
 
-def _start(slug: str, folder: Path | None, logs: Path | None) -> subprocess.Popen[bytes]:
+def _start(slug: str, folder: Path | None, *, detach: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
-    environment = os.environ | {"IOLAB_STARTED_BY": "up"}
-    # A group of its own: what a terminal sends to `iolab up` is passed on by it, once.
-    if logs is None:
-        return subprocess.Popen(command, env=environment, process_group=0)
-    with (logs / f"{slug}.log").open("wb") as log:
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+    environment = os.environ | {run_files.STARTED_BY: run_files.BY_UP}
+    if not detach:
+        # A group of its own: what a terminal sends to `iolab up` is passed on by it, once. It is told to stop where
+        # `iolab up` could pass on nothing any more.
+        told = told_of_parents_end(signal.SIGTERM)
+        return subprocess.Popen(command, env=environment, process_group=0, preexec_fn=told)
+    try:
+        with (
+            run_files.opened(run_files.folder(), make=True) as logs,
+            os.fdopen(run_files.create(f"{slug}.log", logs), "wb") as log,
+        ):
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+    except OSError as error:
+        raise LaunchError(f"{_log(slug)}: {error.strerror}") from None
 
 
-def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], logs: Path | None) -> Running:
+def _log(slug: str) -> Path:
+    return run_files.folder() / f"{slug}.log"
+
+
+def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], *, detach: bool) -> Running:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         for server in run_files.running():
@@ -137,8 +159,8 @@ def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], logs: Pat
                 return server
         if process.poll() is not None:
             said = "its message is above"
-            if logs is not None:
-                said = (logs / f"{slug}.log").read_text().strip() or "it said nothing"
+            if detach:
+                said = _log(slug).read_text(errors="replace").strip() or "it said nothing"
             raise LaunchError(f"{slug} ended with exit {process.returncode}: {said}")
         _tick()
     raise LaunchError(f"{slug} (pid {process.pid}) did not listen within {START_SECONDS} s")
