@@ -96,6 +96,49 @@ def adds_a_byte(size: int, after: int) -> Conversation:
     return converse
 
 
+def holds(connections: int, seconds: float) -> Conversation:
+    """The first so many connections wait for each answer from their second one on; the others have theirs at once."""
+    lock = threading.Lock()
+    slow: list[socket.socket] = []
+
+    def converse(fake: Fake, sock: socket.socket) -> None:
+        with lock:
+            if len(slow) < connections:
+                slow.append(sock)
+        answered = False
+        while data := sock.recv(READ_BYTES):
+            if answered and sock in slow:
+                fake.stopped.wait(seconds)
+            sock.sendall(data.upper())
+            answered = True
+
+    return converse
+
+
+def delays(seconds: float) -> Conversation:
+    """Each answer takes so long."""
+
+    def converse(fake: Fake, sock: socket.socket) -> None:
+        while data := sock.recv(READ_BYTES):
+            fake.stopped.wait(seconds)
+            sock.sendall(data.upper())
+
+    return converse
+
+
+def resets_behind(size: int, answers: int) -> Conversation:
+    """Resets the connection right behind an answer: the next request finds out by being sent."""
+
+    def converse(fake: Fake, sock: socket.socket) -> None:
+        for number, data in enumerate(messages(sock, size), 1):
+            sock.sendall(data.upper())
+            if number == answers:
+                peers.reset(sock)
+                return
+
+    return converse
+
+
 def says_nothing(fake: Fake, sock: socket.socket) -> None:
     """Reads, and never answers."""
     while sock.recv(READ_BYTES):

@@ -123,6 +123,9 @@ def measurement(
             threads=3,
             processes=1,
             cpus=(0,),
+            received_bytes=answers * size,
+            served=plan.connections,
+            fresh=True,
         )
         if cost is not None
         else None,

@@ -29,7 +29,7 @@ from iolab_client.report.words import case_in_words, middle, range_of
 from iolab_client.results import bundle, units
 from iolab_client.results.measurement import VALID, Measurement, Run, Size
 from iolab_client.results.summary import Cell, Interval, Summary, case_of, summarise
-from iolab_client.results.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client.results.thresholds import EXIT_MISSED, Condition, ThresholdType
 from iolab_client.servers.targets import Wanted
 from iolab_client.terminal import screen
 
@@ -123,7 +123,7 @@ def command(
     place_name: str | None,
     pause: tuple[str, ...],
     unchecked: bool,
-    thresholds: tuple[Threshold, ...],
+    thresholds: tuple[Condition, ...],
     as_json: bool,
 ) -> None:
     """Compare models (all, if none is named) with each other and with a yardstick in C.
@@ -339,7 +339,7 @@ COLUMNS: tuple[tuple[str, Callable[[Cell], str], bool], ...] = (
 )
 
 
-def _exit_code(run: Run, thresholds: Sequence[Threshold], *, interrupted: bool, kept: bool) -> int:
+def _exit_code(run: Run, thresholds: Sequence[Condition], *, interrupted: bool, kept: bool) -> int:
     """The worst of what came of it; says which threshold was missed."""
     missed = list(missed_thresholds(run, thresholds))
     for reason in missed:
@@ -351,7 +351,7 @@ def _exit_code(run: Run, thresholds: Sequence[Threshold], *, interrupted: bool, 
     return 0 if kept else 1
 
 
-def missed_thresholds(run: Run, thresholds: Sequence[Threshold]) -> Iterator[str]:
+def missed_thresholds(run: Run, thresholds: Sequence[Condition]) -> Iterator[str]:
     """Each that holds in half of the rounds or more of a model under a load: a median is no better than that."""
     for cell in summarise(run).cells:
         if cell.subject == YARDSTICK.slug:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 import msgspec
@@ -16,8 +17,8 @@ from rich.text import Text
 from iolab.registry import Model
 from iolab_client import load
 from iolab_client.results import units
-from iolab_client.results.measurement import ERRORS, VALID, Latency, Measurement, Plan, Size
-from iolab_client.results.thresholds import EXIT_MISSED, Threshold, ThresholdType
+from iolab_client.results.measurement import ERRORS, EVEN, POISSON, STARVED, VALID, Latency, Measurement, Plan
+from iolab_client.results.thresholds import EXIT_MISSED, Condition, ThresholdType
 from iolab_client.servers.address import Address
 from iolab_client.servers.targets import Wanted, resolve
 from iolab_client.terminal import screen
@@ -35,58 +36,55 @@ CLOSED_LOOP = (
 @click.option("-c", "--connections", type=units.Count(), default="64", show_default=True, help="Connections.")
 @click.option("--pipeline", type=units.Count(), default="1", help="Requests in flight on each at most.  [default: 1]")
 @click.option("-R", "--rate", type=units.Rate(), help="Requests a second over all, sent when due; else: open loop off.")
-@click.option("-d", "--duration", type=units.Duration(), default="10s", show_default=True, help="Measured time.")
+@click.option("--arrivals", type=click.Choice([EVEN, POISSON]), default=EVEN, show_default=True, help="With -R: gaps.")
+@click.option("--bound", is_flag=True, help="With -R: each request waits for a connection of its own, in turn.")
+@click.option(
+    "-d",
+    "--duration",
+    "duration_seconds",
+    type=units.Duration(),
+    default="10s",
+    show_default=True,
+    help="Measured time.",
+)
 @click.option("-n", "--requests", type=units.Count(), help="End sooner, with so many answers.")
 @click.option("-s", "--size", "sizes", type=units.Sizes(), default="64", help="64, 64KiB or 64:0.9,64KiB:0.1; bytes.")
 @click.option("--connect-rate", type=units.Rate(), help="New connections a second; else as fast as they are accepted.")
 @click.option("--churn", type=units.Count(), metavar="N", help="A new connection after N requests.")
 @click.option("--idle", type=units.Count(zero=True), default="0", metavar="N", help="N silent connections beside.")
-@click.option("--warmup", type=units.Duration(zero=True), default="1s", show_default=True, help="Loaded, not counted.")
-@click.option("--timeout", type=units.Duration(), default="10s", show_default=True, help="A slower answer is an error.")
+@click.option(
+    "--warmup",
+    "warmup_seconds",
+    type=units.Duration(zero=True),
+    default="1s",
+    show_default=True,
+    help="Loaded, not counted.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=units.Duration(),
+    default="10s",
+    show_default=True,
+    help="A slower answer is an error.",
+)
 @click.option("--processes", type=units.Count(), default="1", show_default=True, help="Processes of the generator.")
 @click.option("--cpus", type=units.Cpus(), default=(), help="Processors that they may run on: 0,2-3.")
 @click.option(
-    "--fail-if", "thresholds", type=ThresholdType(), multiple=True, help="p99>5ms, rate<10k, cost>20us: exit 99."
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Of the bytes and gaps; else drawn, and told with --json."
+)
+@click.option(
+    "--fail-if", "thresholds", type=ThresholdType(), multiple=True, help="p99>5ms, rate<10k, verdict!=VALID: exit 99."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
-def command(
-    wanted: Model | Address,
-    connections: int,
-    pipeline: int,
-    rate: float | None,
-    duration: float,
-    requests: int | None,
-    sizes: tuple[Size, ...],
-    connect_rate: float | None,
-    churn: int | None,
-    idle: int,
-    warmup: float,
-    timeout: float,
-    processes: int,
-    cpus: tuple[int, ...],
-    thresholds: tuple[Threshold, ...],
-    as_json: bool,
-) -> None:
+def command(wanted: Model | Address, thresholds: tuple[Condition, ...], as_json: bool, **asked: Any) -> None:
     """Load MODEL, compare every answer byte for byte, and say how fast it was and whether to believe it.
 
     Without -R each connection sends when its answer is there (closed loop); with -R requests are sent when they are
-    due, and latency counts from then (open loop). Exits 99 if a --fail-if holds, 1 if there was an error or no answer.
+    due, by whichever connection is free, and latency counts from then (open loop). What is in flight when the time is
+    over is waited for. Exits 99 if a --fail-if holds, 1 if there was an error, no answer, or a connection without any.
     """
-    plan = Plan(
-        connections=connections,
-        pipeline=pipeline,
-        rate=rate,
-        duration_seconds=duration,
-        requests=requests,
-        sizes=sizes,
-        connect_rate=connect_rate,
-        churn=churn,
-        idle=idle,
-        warmup_seconds=warmup,
-        timeout_seconds=timeout,
-        processes=processes,
-        cpus=cpus,
-    )
+    plan = Plan(**asked)
     (target,) = resolve([wanted])
     interrupted = False
     with _telling(target.name) as tell:
@@ -105,7 +103,7 @@ def command(
         raise SystemExit(EXIT_MISSED)
     if interrupted:
         raise SystemExit(EXIT_INTERRUPTED)
-    if measurement.errors.total or not measurement.answers:
+    if measurement.errors.total or not measurement.answers or measurement.verdict.word == STARVED:
         raise SystemExit(1)
 
 
@@ -134,7 +132,20 @@ def table(measurement: Measurement) -> Table:
         shown.add_row("latency from when sent", _latency(one.latency_from_send))
     else:
         shown.add_row("latency", _latency(one.latency))
+    if one.latency.censored:
+        shown.add_row("", f"{one.unanswered:,} without an answer, {one.unsent:,} never sent: ≥ could be higher")
+    if one.plan.rate:
+        shown.add_row("requests", f"{one.due:,} due, {one.sent:,} sent in time, {one.late:,} answered later")
     shown.add_row("connections", f"{one.answered_connections:,} answered, {one.open_connections:,} open at the end")
+    if one.connect:
+        shown.add_row("connecting", _latency(one.connect))
+    if one.first_answer:
+        shown.add_row("first answer", _latency(one.first_answer))
+    if one.fairness and one.plan.connections > 1:
+        fair = one.fairness
+        shown.add_row(
+            "answers each", f"{fair.least:,} to {fair.most:,}, median {fair.median:,.0f}; Jain's index {fair.index:.3f}"
+        )
     shown.add_row("errors", _errors(one))
     if one.server is not None:
         server = one.server
@@ -159,7 +170,12 @@ def _latency(latency: Latency) -> str:
     if not latency.count:
         return "no answer"
     names = ("p50", "p90", "p99", "p99_9", "max")
-    return ", ".join(f"{name.replace('_', '.')} {_time(getattr(latency, name))}" for name in names)
+    return ", ".join(f"{name.replace('_', '.')} {_bound(latency, getattr(latency, name))}" for name in names)
+
+
+def _bound(latency: Latency, microseconds: float) -> str:
+    """A percentile, marked if it could be higher."""
+    return f"{'≥ ' if latency.is_bound(microseconds) else ''}{_time(microseconds)}"
 
 
 def _time(microseconds: float) -> str:

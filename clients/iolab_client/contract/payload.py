@@ -9,7 +9,7 @@ ALL_BYTES = bytes(range(256))
 _UPPER = bytes(byte - 32 if ord("a") <= byte <= ord("z") else byte for byte in range(256))
 
 
-def make(size_bytes: int, seed: int = 0) -> bytes:
+def make(size_bytes: int, seed: int | str = 0) -> bytes:
     """Bytes of this seed alone, the same each time: random, so that a lost or exchanged piece shows."""
     return random.Random(seed).randbytes(size_bytes)
 

@@ -25,8 +25,10 @@ _NEVER = 1 << 62
 class Books:
     """The counts of one process. All times are nanoseconds of the monotonic clock.
 
-    An answer counts if it came in the measured time; with `only_new`, if its request is of that time, too. The measured
-    time begins at `begin` if there is a timetable (`planned`), or any request may be counted; else when `start` says.
+    An answer counts if it came in the measured time; with `only_new`, if its request is of that time, too. What was in
+    flight when that time ended is waited for, and its latency counts like any other's; what has no answer then either
+    is censored: it has waited for so long at least. The measured time begins at `begin` if there is a timetable
+    (`planned`), or any request may be counted; else when `start` says.
     """
 
     def __init__(self, shared: Shared, counts: Any, begin: int, end: int, *, planned: bool, only_new: bool):
@@ -43,6 +45,11 @@ class Books:
         )
         self._histograms = shared.histograms
         self._planned = planned
+        # Requests without an answer, and for how long the one that waited least has waited.
+        self.censored = 0
+        self.censored_from = _NEVER
+        # Of those, the ones that were due and never sent.
+        self.unsent = 0
         # Of each answer: when its request was due and sent, when it was there, and its size.
         self._notes: list[tuple[int, int, int, int]] = []
         # Of each request of the timetable: how late it was seen to be due.
@@ -84,37 +91,61 @@ class Books:
         counts, begin, end = self.counts, self.counts.begin, self.counts.end
         due, sent, done, sizes = np.array(self._notes, np.int64).T
         self._notes.clear()
-        counts.sent_bytes += int(sizes[(sent >= begin) & (sent < end)].sum())
+        sent_now = (sent >= begin) & (sent < end)
+        counts.sent += int(sent_now.sum())
+        counts.sent_bytes += int(sizes[sent_now].sum())
         counts.flight_ns += int(np.maximum(np.minimum(done, end) - np.maximum(sent, begin), 0).sum())
-        counted = (done >= begin) & (done < end)
+        counted = (done >= begin) & (sent < end)
         if counts.only_new:
             counted &= due >= begin
         due, sent, done, sizes = due[counted], sent[counted], done[counted], sizes[counted]
         if not len(done):
             return
-        counts.answers += len(done)
-        counts.last_done = max(counts.last_done, int(done.max()))
-        counts.received_bytes += int(sizes.sum())
-        np.add.at(self.steps, (done - begin) // self.step_ns, 1)
+        in_time = done < end
+        if in_time.any():
+            counts.answers += int(in_time.sum())
+            counts.last_done = max(counts.last_done, int(done[in_time].max()))
+            counts.received_bytes += int(sizes[in_time].sum())
+            np.add.at(self.steps, (done[in_time] - begin) // self.step_ns, 1)
+        counts.late += int((~in_time).sum())
         counts.latency_ns += int((done - due).sum())
         buckets.count(self._histograms[LATENCY], done - due)
         if self._planned:
             counts.from_send_ns += int((done - sent).sum())
             buckets.count(self._histograms[FROM_SEND], done - sent)
 
-    def still_due(self, due: list[int]) -> None:
-        """Requests without an answer at the end of the measured time: each has waited so long at least.
+    def counts_for(self, due: int, done: int) -> bool:
+        """Whether an answer that came at `done` is one of the measured time."""
+        return self.begin <= done < self.end and (not self.counts.only_new or due >= self.begin)
+
+    def never_sent(self, due: list[int]) -> None:
+        """Requests that were due in the measured time and found no room: each has waited to its end or longer.
 
         Left out, a server that answers nobody any more would have the best latency.
         """
-        waited = np.array([self.end - each for each in due if self.begin <= each < self.end], np.int64)
-        if len(waited):
-            self.counts.latency_ns += int(waited.sum())
-            buckets.count(self._histograms[LATENCY], waited)
+        waited = [self.end - each for each in due if self.begin <= each < self.end]
+        self.unsent += len(waited)
+        self._censor(LATENCY, waited)
 
-    def unanswered(self, sent: int, now: int, size: int) -> None:
-        """A request was in flight from `sent` to `now`, without an answer."""
+    def unanswered(self, due: int, sent: int, now: int, size: int, *, failed: bool) -> None:
+        """A request was in flight from `sent` to `now` without an answer; if its connection `failed`, none comes."""
         counts = self.counts
         counts.flight_ns += max(min(now, counts.end) - max(sent, counts.begin), 0)
         if counts.begin <= sent < counts.end:
+            counts.sent += 1
             counts.sent_bytes += size
+        if not failed and sent < counts.end and now >= counts.begin and not (counts.only_new and due < counts.begin):
+            self._censor(LATENCY, [now - due])
+            if self._planned:
+                self._censor(FROM_SEND, [now - sent])
+
+    def _censor(self, which: int, waited: list[int]) -> None:
+        if not waited:
+            return
+        buckets.count(self._histograms[which], np.array(waited, np.int64))
+        if which == LATENCY:
+            self.counts.latency_ns += sum(waited)
+            self.censored += len(waited)
+            self.censored_from = min(self.censored_from, *waited, _NEVER)
+        else:
+            self.counts.from_send_ns += sum(waited)

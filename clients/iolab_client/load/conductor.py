@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import selectors
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -20,12 +22,12 @@ import click
 import msgspec
 import numpy as np
 
-from iolab_client.load import buckets, shared
+from iolab_client.load import buckets, machine, shared
 from iolab_client.load.progress import Interrupted, Progress
 from iolab_client.load.share import Report, Share, split
 from iolab_client.load.shared import Counts, Shared
 from iolab_client.results import verdicts
-from iolab_client.results.measurement import Errors, Generator, Latency, Measurement, Plan, ServerUse
+from iolab_client.results.measurement import Errors, Fairness, Generator, Latency, Measurement, Plan, ServerUse
 from iolab_client.servers import metrics
 from iolab_client.servers.address import connect
 from iolab_client.servers.admin import Unreachable
@@ -110,11 +112,12 @@ class Conductor:
     def __init__(self, target: Target, plan: Plan, tell: Callable[[Progress], None], *, watch: bool) -> None:
         _check(plan)
         self.target = target
-        self.plan = plan
+        self.plan = plan if plan.seed is not None else msgspec.structs.replace(plan, seed=secrets.randbelow(1 << 32))
         self.tell = tell
         self.watch = watch and target.admin is not None
         self.unknown = "" if target.admin else target.no_admin
         self.looks: list[tuple[Metrics, int]] = []
+        self.moments: list[machine.Moment] = []
         self.watched: Metrics | None = None
         self.server_busy: float | None = None
         self.next_watch = 0.0
@@ -150,10 +153,12 @@ class Conductor:
             self._await("warm-up", "over", until=self.begin)
             self.started = datetime.now(UTC)
             self._look()
+            self._look_at_machine()
             self._await("measuring", "over")
             self._look()
+            self._look_at_machine()
             self._all("close")
-            self._await("closing", "{")
+            self._await("waiting for the last answers", "{")
         except KeyboardInterrupt:
             interrupted = True
             if not self.begin:
@@ -161,6 +166,7 @@ class Conductor:
                 raise
             if len(self.looks) == 2:
                 self._look()
+                self._look_at_machine()
             self._all("stop")
             self._await("closing", "{")
         measurement = self._measurement([msgspec.json.decode(worker.word, type=Report) for worker in self.workers])
@@ -215,6 +221,9 @@ class Conductor:
             return
         self.looks.append((seen, (before + self._total(shared.ANSWERS)) // 2))
 
+    def _look_at_machine(self) -> None:
+        self.moments.append(machine.look(worker.process.pid for worker in self.workers))
+
     def _watch(self, now: float) -> None:
         if not self.watch or self.unknown or now < self.next_watch:
             return
@@ -267,10 +276,18 @@ class Conductor:
             open_connections=sum(report.open_connections for report in reports),
             answered_connections=sum(report.answered_connections for report in reports),
             in_flight=sum(report.flight_ns for report in reports) / SECOND / seconds if seconds else 0.0,
-            latency=self._latency(shared.LATENCY, sum(report.latency_ns for report in reports)),
+            due=sum(report.due for report in reports),
+            sent=sum(report.sent for report in reports),
+            late=sum(report.late for report in reports),
+            unanswered=sum(report.censored - report.unsent for report in reports),
+            unsent=sum(report.unsent for report in reports),
+            latency=_bounded(self._latency(shared.LATENCY, sum(report.latency_ns for report in reports)), reports),
             latency_from_send=self._latency(shared.FROM_SEND, sum(report.from_send_ns for report in reports))
             if self.plan.rate
             else None,
+            connect=self._rough(shared.CONNECT),
+            first_answer=self._rough(shared.FIRST),
+            fairness=_fairness([answers for report in reports for answers in report.answers_each]),
             parts=_parts(reports, ended - self.begin),
             errors=_errors(reports),
             generator=Generator(
@@ -288,11 +305,42 @@ class Conductor:
             made.server = _use(alone, first, second, answers_second - answers_first)
         else:
             made.server_unknown = self.unknown or "the load ended before the server was looked at"
+        if len(self.moments) == 2:
+            first_moment, second_moment = self.moments
+            made.machine = machine.between(first_moment, second_moment, made.server)
         made.verdict = verdicts.judge_one(made)
         return made
 
     def _latency(self, histogram: int, total_ns: int) -> Latency:
         return buckets.latency(self._counts(histogram), total_ns)
+
+    def _rough(self, histogram: int) -> Latency | None:
+        """What a histogram says by itself, its mean to a thousandth; None if it is empty."""
+        counts = self._counts(histogram)
+        filled = np.flatnonzero(counts).tolist()
+        total = sum(buckets.lowest(bucket) * int(counts[bucket]) for bucket in filled)
+        return buckets.latency(counts, total) if filled else None
+
+
+def _bounded(latency: Latency, reports: list[Report]) -> Latency:
+    """The latency with what is known of those in it that have no answer."""
+    waited = [report.censored_from_ns for report in reports if report.censored_from_ns is not None]
+    if not waited:
+        return latency
+    censored = sum(report.censored for report in reports)
+    return msgspec.structs.replace(latency, censored=censored, censored_from=min(waited) / 1000)
+
+
+def _fairness(answers: list[int]) -> Fairness | None:
+    squares = sum(count * count for count in answers)
+    if not squares:
+        return None
+    return Fairness(
+        least=min(answers),
+        median=statistics.median(answers),
+        most=max(answers),
+        index=sum(answers) ** 2 / (len(answers) * squares),
+    )
 
 
 def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> ServerUse:
@@ -308,6 +356,14 @@ def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> Serve
         threads=second.threads,
         processes=second.processes,
         cpus=second.cpus,
+        received_bytes=second.books.received_bytes - first.books.received_bytes
+        if first.books and second.books
+        else None,
+        waited_seconds=None
+        if first.waited_seconds is None or second.waited_seconds is None
+        else max(0.0, second.waited_seconds - first.waited_seconds),
+        served=second.books.open - second.books.waiting if second.books else None,
+        fresh=alone.books is not None and alone.books.accepted == 0,
     )
 
 

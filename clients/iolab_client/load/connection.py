@@ -32,6 +32,7 @@ class Connection:
 
     __slots__ = (
         "answered_at",
+        "answers",
         "awaits_room",
         "begin",
         "behind",
@@ -42,6 +43,7 @@ class Connection:
         "in_flight",
         "left",
         "number",
+        "queued",
         "receive",
         "sent_at",
         "since",
@@ -57,11 +59,15 @@ class Connection:
         self.number = number
         self.idle = idle
         self.state = State.WAITING
-        # When it began to connect or to close.
+        # When it began to connect, was connected, or began to close.
         self.since = 0
-        # The next one of the timetable that is its own.
+        # The next one of the timetable that is its own, where connections are bound to turns.
         self.turn = number
+        # Whether it stands among those that are free for the next request of the timetable.
+        self.queued = False
+        # When the last answer came, and how many of them in the measured time.
         self.answered_at = 0
+        self.answers = 0
         self.descriptor = -1
 
     def use(self, sock: socket.socket, requests: float = math.inf) -> None:

@@ -20,8 +20,9 @@ enum { HALF_BITS = 10 };
 static const int64_t HIGHEST_NS = 3600 * (int64_t)SECOND;
 /* Whose connection it is: loop.py's, or ours with or without a request in flight. */
 enum { NOT_LENT, FREE, IN_FLIGHT };
-/* What is left to loop.py: nothing, an event, bytes that are not what is due, an error number, a request half sent. */
-enum { NOTHING, EVENT, BYTES, ERROR, UNSENT };
+/* What is left to loop.py: nothing, an event, bytes that are not what is due, the error number of a receive, a request
+ * half sent, the error number of a send. */
+enum { NOTHING, EVENT, BYTES, ERROR, UNSENT, UNSENDABLE };
 
 /* A connection, found by its descriptor. Places are offsets in the pattern, times are nanoseconds. */
 struct flight {
@@ -29,12 +30,14 @@ struct flight {
     int64_t start, begin, end;
     int64_t due, sent_at, answered_at;
     int64_t turn;
+    /* In the measured time; and whether it stands in `free`. */
+    int64_t answers, queued;
 };
 
-/* What books.py counts, of what came and was due from `begin` on and before `end`. */
+/* What books.py counts, of what came from `begin` on and before `end`, and what was in flight then. */
 struct counts {
     int64_t begin, end, only_new;
-    int64_t answers, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;
+    int64_t answers, late, sent, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;
     int64_t step_ns, *steps;
     int64_t *latency, *from_send, *lag;
 };
@@ -53,7 +56,12 @@ struct load {
     int64_t total, *shown_total;
     /* The timetable of an open loop: the period of all processes together is 0 in a closed one. */
     double period;
-    int64_t first_due, dealt, last_turn, processes, process;
+    int64_t first_due, dealt, taken, last_turn, processes, process;
+    /* Random arrivals: after the first one, of so many; the last number is that of all. */
+    const double *arrivals;
+    int64_t arrivals_count;
+    /* Whether each connection has turns of its own; else those that are free, the longest first, in a ring. */
+    int64_t bound, *free, free_size, free_head, free_count;
     const int64_t *talkers;
     int64_t talkers_count;
     /* In an open loop, how long there was nothing to do; looking at the clock for what is due soon is not work. */
@@ -92,16 +100,24 @@ int64_t load_bucket(int64_t ns) {
 }
 
 /* Here and now, not some thousands at a time: a loop that counts for a millisecond is late by one. */
-static void count(struct counts *counts, const struct flight *flight, int64_t done, int planned) {
+static void count(struct counts *counts, struct flight *flight, int64_t done, int planned) {
     int64_t begin = counts->begin, end = counts->end, sent = flight->sent_at, size = flight->end - flight->start;
-    if (sent >= begin && sent < end) counts->sent_bytes += size;
+    if (sent >= begin && sent < end) {
+        counts->sent++;
+        counts->sent_bytes += size;
+    }
     int64_t in_flight = (done < end ? done : end) - (sent > begin ? sent : begin);
     if (in_flight > 0) counts->flight_ns += in_flight;
-    if (done < begin || done >= end || (counts->only_new && flight->due < begin)) return;
-    counts->answers++;
-    counts->received_bytes += size;
-    counts->last_done = done;
-    counts->steps[(done - begin) / counts->step_ns]++;
+    if (done < begin || sent >= end || (counts->only_new && flight->due < begin)) return;
+    if (done < end) {
+        counts->answers++;
+        flight->answers++;
+        counts->received_bytes += size;
+        counts->last_done = done;
+        counts->steps[(done - begin) / counts->step_ns]++;
+    } else {
+        counts->late++;
+    }
     counts->latency_ns += done - flight->due;
     counts->latency[load_bucket(done - flight->due)]++;
     if (!planned) return;
@@ -110,13 +126,48 @@ static void count(struct counts *counts, const struct flight *flight, int64_t do
 }
 
 static int64_t due_at(const struct load *load, int64_t turn) {
+    if (load->arrivals) {
+        int64_t count = load->arrivals_count;
+        return load->first_due + (int64_t)((double)(turn / count) * load->arrivals[count] + load->arrivals[turn % count]);
+    }
     return load->first_due + (int64_t)((double)(turn * load->processes + load->process) * load->period);
 }
 
-static int send_next(struct load *load, int descriptor, struct flight *flight, int64_t due, int64_t now) {
+static void set_free(struct load *load, int descriptor, struct flight *flight) {
     flight->lent = FREE;
     flight->start = flight->begin = flight->end = flight->due = flight->sent_at = 0;
-    if (load->left <= 0) return NOTHING;
+    if (!load->period || load->bound || flight->queued) return;
+    load->free[(load->free_head + load->free_count++) % load->free_size] = descriptor;
+    flight->queued = 1;
+}
+
+/* The connection that has been free for longest; -1: none is. */
+static int64_t pop_free(struct load *load) {
+    while (load->free_count) {
+        int64_t descriptor = load->free[load->free_head];
+        load->free_head = (load->free_head + 1) % load->free_size;
+        load->free_count--;
+        load->flights[descriptor].queued = 0;
+        /* Its loop may have needed it since. */
+        if (load->flights[descriptor].lent == FREE) return descriptor;
+    }
+    return -1;
+}
+
+/* When the next request is due that this connection is to send; -1: none is yet. */
+static int64_t take_turn(struct load *load, struct flight *flight) {
+    if (!load->bound) return load->taken < load->dealt ? due_at(load, load->taken++) : -1;
+    if (flight->turn >= load->dealt) return -1;
+    int64_t due = due_at(load, flight->turn);
+    flight->turn += load->talkers_count;
+    return due;
+}
+
+static int send_next(struct load *load, int descriptor, struct flight *flight, int64_t due, int64_t now) {
+    if (load->left <= 0) {
+        set_free(load, descriptor, flight);
+        return NOTHING;
+    }
     int64_t begin = load->number % load->unique, size = load->sizes[load->number % load->sizes_count];
     load->number++;
     load->left--;
@@ -126,7 +177,9 @@ static int send_next(struct load *load, int descriptor, struct flight *flight, i
     flight->due = due;
     flight->sent_at = now;
     ssize_t taken = send(descriptor, load->pattern + begin, size, MSG_NOSIGNAL);
-    return taken == size ? NOTHING : leave(load, UNSENT, descriptor, 0, taken < 0 ? 0 : taken);
+    if (taken == size) return NOTHING;
+    if (taken < 0 && errno != EAGAIN) return leave(load, UNSENDABLE, descriptor, 0, errno);
+    return leave(load, UNSENT, descriptor, 0, taken < 0 ? 0 : taken);
 }
 
 static int answered(struct load *load, int descriptor, struct flight *flight) {
@@ -135,13 +188,9 @@ static int answered(struct load *load, int descriptor, struct flight *flight) {
     load->total++;
     flight->answered_at = now;
     if (!load->period) return send_next(load, descriptor, flight, now, now);
-    if (flight->turn < load->dealt) {
-        int64_t due = due_at(load, flight->turn);
-        flight->turn += load->talkers_count;
-        return send_next(load, descriptor, flight, due, now);
-    }
-    flight->lent = FREE;
-    flight->start = flight->begin = flight->end = flight->due = flight->sent_at = 0;
+    int64_t due = take_turn(load, flight);
+    if (due >= 0) return send_next(load, descriptor, flight, due, now);
+    set_free(load, descriptor, flight);
     return NOTHING;
 }
 
@@ -164,18 +213,18 @@ static int look_at(struct load *load, int descriptor, uint32_t mask) {
     }
 }
 
-/* Give the requests that are due to their connections. One that is busy has its own when it is answered. */
+/* Give the requests that are due to the connections that are free, or to their own. One that is busy has the next when
+ * it is answered. */
 static int deal(struct load *load) {
     for (int turn = 0; turn < TURNS_BETWEEN_EVENTS; turn++) {
         int64_t due = due_at(load, load->dealt), now = now_ns();
         if (now < due || load->dealt >= load->last_turn) break;
         if (due >= load->counts.begin && due < load->counts.end) load->counts.lag[load_bucket(now - due)]++;
-        int64_t descriptor = load->talkers[load->dealt++ % load->talkers_count];
+        int64_t turn = load->dealt++;
+        int64_t descriptor = load->bound ? load->talkers[turn % load->talkers_count] : pop_free(load);
         if (descriptor < 0 || descriptor >= load->flights_count) continue;
         struct flight *flight = &load->flights[descriptor];
-        if (flight->lent != FREE || flight->turn >= load->dealt) continue;
-        due = due_at(load, flight->turn);
-        flight->turn += load->talkers_count;
+        if (flight->lent != FREE || (due = take_turn(load, flight)) < 0) continue;
         if (send_next(load, descriptor, flight, due, now)) return load->left_kind;
     }
     return NOTHING;

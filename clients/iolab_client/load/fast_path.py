@@ -24,11 +24,12 @@ READ_BYTES = 1 << 16
 UNLIMITED = 1 << 62
 # Whose connection it is: the loop's, or lent, with or without a request in flight.
 NOT_LENT, FREE, IN_FLIGHT = range(3)
-# What is left to the loop: nothing, an event, bytes that are not what is due, an error number, a request half sent.
-NOTHING, EVENT, BYTES, ERROR, UNSENT = range(5)
-# The numbers of a flight: lent, start, begin, end, due, sent_at, answered_at, turn.
-_FLIGHT = 8
-_SENT_AT = 5
+# What is left to the loop: nothing, an event, bytes that are not what is due, the error number of a receive, a request
+# half sent, the error number of a send.
+NOTHING, EVENT, BYTES, ERROR, UNSENT, UNSENDABLE = range(6)
+# The numbers of a flight: lent, start, begin, end, due, sent_at, answered_at, turn, answers, queued.
+_FLIGHT = 10
+_SENT_AT, _QUEUED = 5, 9
 
 
 class Counts(ctypes.Structure):
@@ -39,6 +40,8 @@ class Counts(ctypes.Structure):
         ("end", ctypes.c_int64),
         ("only_new", ctypes.c_int64),
         ("answers", ctypes.c_int64),
+        ("late", ctypes.c_int64),
+        ("sent", ctypes.c_int64),
         ("sent_bytes", ctypes.c_int64),
         ("received_bytes", ctypes.c_int64),
         ("flight_ns", ctypes.c_int64),
@@ -72,9 +75,17 @@ class Data(ctypes.Structure):
         ("period", ctypes.c_double),
         ("first_due", ctypes.c_int64),
         ("dealt", ctypes.c_int64),
+        ("taken", ctypes.c_int64),
         ("last_turn", ctypes.c_int64),
         ("processes", ctypes.c_int64),
         ("process", ctypes.c_int64),
+        ("arrivals", ctypes.c_void_p),
+        ("arrivals_count", ctypes.c_int64),
+        ("bound", ctypes.c_int64),
+        ("free", ctypes.c_void_p),
+        ("free_size", ctypes.c_int64),
+        ("free_head", ctypes.c_int64),
+        ("free_count", ctypes.c_int64),
         ("talkers", ctypes.c_void_p),
         ("talkers_count", ctypes.c_int64),
         ("waited", ctypes.c_int64),
@@ -125,6 +136,7 @@ class FastPath:
         self._kept = (requests, shared)
         self._flights = np.zeros((0, _FLIGHT), np.int64)
         self._talkers = np.zeros(0, np.int64)
+        self._free = np.zeros(0, np.int64)
         sizes = np.array(requests.sizes, np.int64)
         self._sizes = sizes
         data = self.data
@@ -140,28 +152,39 @@ class FastPath:
         self._talkers = np.array(descriptors, np.int64)
         self.data.flights, self.data.flights_count = self._flights.ctypes.data, len(self._flights)
         self.data.talkers, self.data.talkers_count = self._talkers.ctypes.data, len(talkers)
+        self._free = np.zeros(len(talkers), np.int64)
+        self.data.free, self.data.free_size = self._free.ctypes.data, len(talkers)
+        self.data.free_head = self.data.free_count = 0
 
     def lend(self, one: Connection) -> None:
         """Lend it a connection, if that is one for it."""
         if one.state is State.OPEN and one.in_flight <= 1 and not one.unsent and one.descriptor < len(self._flights):
             lent = IN_FLIGHT if one.in_flight else FREE
             times = one.due, one.sent_at, one.answered_at
-            self._flights[one.descriptor] = lent, one.start, one.begin, one.end, *times, one.turn
+            flight = self._flights[one.descriptor]
+            flight[:_QUEUED] = lent, one.start, one.begin, one.end, *times, one.turn, one.answers
+            if lent == FREE and not flight[_QUEUED] and self.data.period and not self.data.bound:
+                data = self.data
+                self._free[(data.free_head + data.free_count) % data.free_size] = one.descriptor
+                data.free_count += 1
+                flight[_QUEUED] = 1
 
     def take_back(self, one: Connection) -> None:
         """Have a connection as it is now, and its own again."""
         if one.state is not State.OPEN or one.descriptor >= len(self._flights):
             return
-        lent, start, begin, end, *times, turn = self._flights[one.descriptor].tolist()
+        lent, start, begin, end, *times, turn, answers, _ = self._flights[one.descriptor].tolist()
         if lent != NOT_LENT:
             one.in_flight = int(lent == IN_FLIGHT)
             one.start, one.begin, one.end, one.turn = start, begin, end, turn
             one.due, one.sent_at, one.answered_at = times
+            one.answers = answers
             self._flights[one.descriptor, 0] = NOT_LENT
 
     def waits_since(self, moment: int) -> bool:
         """Whether all connections are lent, and none of them waits for an answer since before that moment."""
-        flights = self._flights[self._talkers]
+        # Those that could not be made have no descriptor, and wait for nothing.
+        flights = self._flights[self._talkers[self._talkers >= 0]]
         lent, sent_at = flights[:, 0], flights[:, _SENT_AT]
         return bool((lent != NOT_LENT).all() and not ((lent == IN_FLIGHT) & (sent_at < moment)).any())
 

@@ -21,17 +21,17 @@ Request = tuple[int, int]
 
 
 class Requests:
-    """The requests of one process, which are like those of no other process."""
+    """The requests of one process; another `seed` makes others, so that no two loads send the same."""
 
-    def __init__(self, sizes: tuple[Size, ...], process: int) -> None:
+    def __init__(self, sizes: tuple[Size, ...], seed: str) -> None:
         length = UNIQUE + max(size.size for size in sizes)
-        self.pattern = payload.make(length, seed=process)
+        self.pattern = payload.make(length, seed=seed)
         self.answers = payload.answer(self.pattern)
         # They come again when all are used.
         self.sizes = [sizes[0].size]
         if len(sizes) > 1:
             shares = [size.share for size in sizes]
-            self.sizes = Random(process).choices([size.size for size in sizes], shares, k=_DRAWN)
+            self.sizes = Random(seed).choices([size.size for size in sizes], shares, k=_DRAWN)
 
     def request(self, number: int) -> Request:
         """One of them, counted from 0; they go on for ever."""

@@ -29,11 +29,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     begun: int
     ended: int
+    # Answers in the measured time, and those that came later to what was in flight at its end.
     answers: int
+    late: int
+    # Requests that were due in the measured time (open loop), that were sent in it, and that were due and never sent.
+    due: int
+    sent: int
+    unsent: int
+    # Requests in the latency histogram that have no answer, and for how long the one that waited least has waited.
+    censored: int
+    censored_from_ns: int | None
     sent_bytes: int
     received_bytes: int
     open_connections: int
     answered_connections: int
+    # Answers in the measured time on each connection.
+    answers_each: list[int]
     # Time that requests were in flight, added up over all of them.
     flight_ns: int
     latency_ns: int

@@ -18,9 +18,10 @@ Counts = npt.NDArray[np.int64]
 # Where the counters are.
 CONNECTED, ANSWERS, ERRORS, OPEN = range(4)
 _HEADER = 8
-# Histograms: from when a request was due, from when it was sent, and how late it was seen to be due.
-LATENCY, FROM_SEND, LAG = range(3)
-_HISTOGRAMS = 3
+# Histograms: from when a request was due, from when it was sent, and how late it was seen to be due; how long a
+# connection took to be made, and from then to its first answer.
+LATENCY, FROM_SEND, LAG, CONNECT, FIRST = range(5)
+_HISTOGRAMS = 5
 BYTES = 8 * (_HEADER + _HISTOGRAMS * BUCKETS)
 
 

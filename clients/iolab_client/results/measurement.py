@@ -14,17 +14,23 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
+# How requests of an open loop arrive.
+EVEN: Final = "even"
+POISSON: Final = "poisson"
+
 # The subject that stands for the C server which everything is a share of.
 YARDSTICK: Final = "yardstick"
 
 # The verdicts, the worst first: of several that hold, the first one is said.
 ERRORS: Final = "ERRORS"
 STARVED: Final = "STARVED"
+NOISY: Final = "NOISY"
 CLIENT_BOUND: Final = "CLIENT-BOUND"
+OVERLOADED: Final = "OVERLOADED"
 INCONSISTENT: Final = "INCONSISTENT"
 UNSTABLE: Final = "UNSTABLE"
 VALID: Final = "VALID"
-Word = Literal["ERRORS", "STARVED", "CLIENT-BOUND", "INCONSISTENT", "UNSTABLE", "VALID"]
+Word = Literal["ERRORS", "STARVED", "NOISY", "CLIENT-BOUND", "OVERLOADED", "INCONSISTENT", "UNSTABLE", "VALID"]
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +49,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # Requests a second over all connections, sent when they are due (open loop); null: each when there is room for it
     # (closed loop).
     rate: Positive | None = None
+    # Open loop: evenly spaced, or after random gaps (exponential: a Poisson process), as independent users are.
+    arrivals: Literal["even", "poisson"] = EVEN
+    # Open loop: each request waits for a connection of its own, in turn; else any that is free takes the next one.
+    bound: bool = False
     duration_seconds: Positive = 10.0
     # End sooner, with so many answers.
     requests: AtLeastOne | None = None
@@ -60,13 +70,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # Processes of the generator, and the processors that they may run on; empty: all of them.
     processes: AtLeastOne = 1
     cpus: tuple[Count, ...] = ()
+    # What the bytes and random gaps are made of; null: drawn for each load, and told with its result.
+    seed: int | None = None
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """How long answers took. `histogram` has all of them, in nanoseconds: HdrHistogram V2, compressed, in base64.
 
-    From when requests were due, it also has those that were without an answer when the measured time was over: as
-    long as they had waited by then.
+    What was in flight when the measured time was over is waited for, and is in it. What had no answer then either, or
+    was due and never sent, is in it as long as it had waited: `censored` of them, which would be higher.
     """
 
     count: int
@@ -78,6 +90,13 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p99_9: float
     max: float
     histogram: str
+    censored: int = 0
+    # How long the one of them that waited least had waited; null: there is none.
+    censored_from: float | None = None
+
+    def is_bound(self, value: float) -> bool:
+        """Whether a percentile of that value is only a lower bound: with all answers there it could be higher."""
+        return self.censored_from is not None and value >= self.censored_from
 
 
 class Errors(msgspec.Struct, kw_only=True):
@@ -136,6 +155,14 @@ class ServerUse(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
     # The processors it may run on; empty: not known.
     cpus: tuple[int, ...] = ()
+    # Bytes that it counted as received between the two looks; null: it does not count them.
+    received_bytes: int | None = None
+    # How long its threads were ready to run and did not, added up; null: it does not tell.
+    waited_seconds: float | None = None
+    # Connections that it served at the second look: the open ones, less those that waited for a worker.
+    served: int | None = None
+    # Whether nobody had been connected to it before: only then is its growth what connections cost.
+    fresh: bool = False
 
     @property
     def busy(self) -> float:
@@ -146,6 +173,33 @@ class ServerUse(msgspec.Struct, frozen=True, kw_only=True):
     def cost(self) -> float | None:
         """Microseconds of processor time per answer."""
         return self.cpu_seconds / self.answers * 1e6 if self.answers else None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine did meanwhile, between the same looks; null where the kernel does not tell."""
+
+    # Processors that others than server and generator kept busy.
+    others: float | None = None
+    # Of the processors' time, what a hypervisor gave to other machines.
+    steal: float | None = None
+    # Of the time, what some task of the machine waited for a processor: PSI, cpu some.
+    pressure: float | None = None
+    # Processors' worth of waiting in a run queue: of the generator's process that waited most, and of all the server's
+    # threads, which also wait for each other.
+    generator_waited: float | None = None
+    server_waited: float | None = None
+
+
+class Fairness(msgspec.Struct, frozen=True, kw_only=True):
+    """How evenly the connections were served: answers in the measured time of the one with least, the median, the most.
+
+    `index` is Jain's: 1 if all had the same, 1/n if one had all (R. Jain et al., DEC-TR-301, 1984).
+    """
+
+    least: int
+    median: float
+    most: int
+    index: float
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,10 +227,22 @@ class Measurement(msgspec.Struct, kw_only=True):
     answered_connections: int
     # Requests in flight, the mean over the measured time.
     in_flight: float
+    # Requests that were due in the measured time (open loop; else 0), and that were sent in it.
+    due: int = 0
+    sent: int = 0
+    # Answers that came after the measured time, to what was in flight at its end; they are in `latency` only.
+    late: int = 0
+    # Requests without an answer when all was over; and those that were due and never sent: no connection had room.
+    unanswered: int = 0
+    unsent: int = 0
     # From when a request was sent (closed loop), or was due (open loop).
     latency: Latency
     # Open loop: from when it was really sent, which a server that stalls pushes back.
     latency_from_send: Latency | None = None
+    # How long connections took to be made; with churn, from then to the first answer, too.
+    connect: Latency | None = None
+    first_answer: Latency | None = None
+    fairness: Fairness | None = None
     # Answers in each of ten equal parts of the measured time.
     parts: list[int]
     errors: Errors
@@ -184,6 +250,7 @@ class Measurement(msgspec.Struct, kw_only=True):
     # Null where the admin port is out of reach: `server_unknown` says why.
     server: ServerUse | None = None
     server_unknown: str = ""
+    machine: Machine = Machine()
     # What else was running on the machine and could have had a part of it, as far as it is known.
     others: list[str] = msgspec.field(default_factory=list)
     verdict: Verdict

@@ -90,7 +90,7 @@ class Cell(msgspec.Struct, kw_only=True):
     voluntary_switches: Interval | None
     involuntary_switches: Interval | None
     memory_bytes: Interval | None
-    # By how much memory grew, over the connections that were open.
+    # By how much a fresh server's memory grew, over the connections that it served.
     memory_per_connection: Interval | None
     answered_connections: Interval
     open_connections: Interval
@@ -213,9 +213,9 @@ def _cell(subject: str, case: Case, group: Sequence[Measurement]) -> Cell:
         involuntary_switches=_known(server.involuntary_switches / server.answers for server in answered),
         memory_bytes=_known(server.memory_bytes for server in used),
         memory_per_connection=_known(
-            one.server.memory_growth_bytes / (one.open_connections + one.plan.idle)
+            one.server.memory_growth_bytes / one.server.served
             for one in group
-            if one.server and one.open_connections
+            if one.server and one.server.fresh and one.server.served
         ),
         answered_connections=interval([one.answered_connections for one in group]),
         open_connections=interval([one.open_connections for one in group]),

@@ -1,4 +1,4 @@
-"""Thresholds: what a result must not be, as in `p99>5ms`, `rate<10k`, `errors>0` or `cost>20us`."""
+"""Thresholds: what a result must not be, as in `p99>5ms`, `rate<10k`, `errors>0`, `cost>20us` or `verdict!=VALID`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from iolab_client.results.measurement import Measurement
 from iolab_client.results.units import COUNTS, SECONDS, number
+from iolab_client.results.verdicts import ORDER
 
 # The exit code where a threshold is missed: that of k6 and its like.
 EXIT_MISSED = 99
@@ -61,15 +62,34 @@ class Threshold:
         return None
 
 
-class ThresholdType(click.ParamType[Threshold]):
+@dataclass(frozen=True)
+class VerdictThreshold:
+    """The verdicts that fail a result."""
+
+    text: str
+    words: frozenset[str]
+
+    def missed(self, measurement: Measurement) -> str | None:
+        """As of Threshold."""
+        verdict = measurement.verdict
+        return f"{self.text}: the verdict is {verdict.word}, {verdict.reason}" if verdict.word in self.words else None
+
+
+# What --fail-if takes.
+Condition = Threshold | VerdictThreshold
+
+
+class ThresholdType(click.ParamType[Condition]):
     """METRIC, a comparison, and a number with its unit."""
 
     name = "CONDITION"
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Threshold:
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Condition:
         """The threshold. Raises click.BadParameter."""
-        if isinstance(value, Threshold):
+        if isinstance(value, Condition):
             return value
+        if match := re.fullmatch(r"\s*verdict\s*(==|!=)\s*(\S+)\s*", str(value)):
+            return self._of_verdict(str(value).strip(), match[1], match[2])
         match = re.fullmatch(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*(\S+)\s*", str(value))
         if not match:
             self.fail(f"{value!r} is not a condition like p99>5ms", parameter, context)
@@ -82,3 +102,8 @@ class ThresholdType(click.ParamType[Threshold]):
             return Threshold(str(value).strip(), what, comparison, number(limit, SECONDS if what in _TIMES else COUNTS))
         except ValueError as error:
             self.fail(str(error), parameter, context)
+
+    def _of_verdict(self, text: str, comparison: str, word: str) -> VerdictThreshold:
+        if word not in ORDER:
+            self.fail(f"{text!r}: {word!r} is none of {', '.join(ORDER)}")
+        return VerdictThreshold(text, frozenset({word} if comparison == "==" else set(ORDER) - {word}))

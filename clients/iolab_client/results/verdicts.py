@@ -9,6 +9,8 @@ from iolab_client.results.measurement import (
     CLIENT_BOUND,
     ERRORS,
     INCONSISTENT,
+    NOISY,
+    OVERLOADED,
     STARVED,
     UNSTABLE,
     VALID,
@@ -19,7 +21,7 @@ from iolab_client.results.measurement import (
 )
 
 # The worst first.
-ORDER: tuple[Word, ...] = (ERRORS, STARVED, CLIENT_BOUND, INCONSISTENT, UNSTABLE, VALID)
+ORDER: tuple[Word, ...] = (ERRORS, STARVED, NOISY, CLIENT_BOUND, OVERLOADED, INCONSISTENT, UNSTABLE, VALID)
 
 # What a measurement is made with before it is judged; never VALID, so that one nobody judged is not believed.
 UNJUDGED = Verdict(word=INCONSISTENT, reason="not judged")
@@ -35,8 +37,20 @@ LAG_FLOOR = 50.0
 KEPT_UP = 0.95
 # In flight up to this of what the plan allows, the generator had room to send and did not.
 FULL = 0.9
-# How far the requests in flight may be from rate x latency.
-LITTLE = 0.10
+# Processors' worth of waiting for a processor that others had: more than this is theirs in every number.
+STOLEN = 0.05
+# Where the server does not tell how long it waited, others are not told from it: only the generator's own wait counts.
+GENERATOR_WAITED = 0.25
+# Of the processors' time, what may be gone to other machines.
+STEAL = 0.02
+# Requests that were due and found no room, as a share of all: more than this is a backlog; and by how much it is larger
+# at the end than in the middle if it grows. One that does not was a stall.
+BACKLOG = 0.05
+GROWTH = 1.25
+# Neither side was this busy: what is measured is waiting.
+IDLE = 0.5
+# How far what the server says that it received may be from what was sent: both by their own clocks.
+RECEIVED = 0.10
 # The range of a measurement's ten parts, as a share of their mean, beyond what chance makes of counts that small.
 SWING = 0.4
 CHANCE = 5.0
@@ -100,6 +114,28 @@ def _starved(one: Measurement) -> str | None:
     return f"{missing:,} of {plan.connections:,} connections never got an answer"
 
 
+def _noisy(one: Measurement) -> str | None:
+    machine = one.machine
+    if machine.steal is not None and machine.steal > STEAL:
+        return f"a hypervisor gave {machine.steal:.1%} of the processors' time to other machines"
+    waited = max(machine.generator_waited or 0.0, machine.server_waited or 0.0)
+    pressure = (
+        "" if machine.pressure is None else f"; some task waited for one {machine.pressure:.0%} of the time (PSI)"
+    )
+    if machine.others is None or machine.server_waited is None:
+        if (machine.generator_waited or 0.0) <= GENERATOR_WAITED:
+            return None
+        return f"the generator was ready to run and did not for {machine.generator_waited:.0%} of the time{pressure}"
+    # A server's threads wait for each other, too: only what others had can have been taken from it.
+    stolen = min(waited, machine.others)
+    if stolen <= STOLEN:
+        return None
+    return (
+        f"others kept {machine.others:.2f} processors busy, and the server waited for {machine.server_waited:.2f}, the "
+        f"generator for {machine.generator_waited or 0.0:.2f}{pressure}"
+    )
+
+
 def _client_bound(one: Measurement) -> str | None:
     generator, server, plan = one.generator, one.server, one.plan
     known = f"the server {server.busy:.2f} of its {processors(server)}" if server else "the server is not known to be"
@@ -107,13 +143,12 @@ def _client_bound(one: Measurement) -> str | None:
         if generator.busy >= BUSY:
             remedy = "" if generator.in_c else "; it has no C compiler (install gcc), and is the slower for it"
             return f"the generator's busiest process took {generator.busy:.2f} of its processor, {known}{remedy}"
-        planned = plan.rate * one.seconds if plan.rate else 0.0
-        # A server that waits is not busy and yet the slow one: then all that may be in flight is.
-        if one.answers < KEPT_UP * planned and one.in_flight < FULL * plan.connections * plan.pipeline:
+        # What found no room is the server's affair: it had all that may be in flight.
+        room = one.in_flight < FULL * plan.connections * plan.pipeline
+        if plan.rate and room and one.sent < KEPT_UP * one.due:
             return (
-                f"{one.rate:,.0f} of the planned {plan.rate:,.0f} requests/s were answered, with "
-                f"{one.in_flight:,.1f} of {plan.connections * plan.pipeline:,} in flight: the others were not sent; "
-                f"processors busy: {known}"
+                f"of {one.due:,} requests that were due {one.sent:,} were sent, with {one.in_flight:,.1f} of "
+                f"{plan.connections * plan.pipeline:,} in flight; processors busy: {known}"
             )
     lag = generator.lag_p99
     if lag is not None and lag > max(LAG_FLOOR, LAG_SHARE * one.latency.p99):
@@ -122,6 +157,21 @@ def _client_bound(one: Measurement) -> str | None:
             f"{lag / max(1.0, one.latency.p99):.0%} of the p99 of {one.latency.p99:,.0f} µs"
         )
     return None
+
+
+def _overloaded(one: Measurement) -> str | None:
+    """More is asked for than is answered: then a latency says how long the load was, and not how fast the server is."""
+    if not one.plan.rate or one.unsent <= BACKLOG * one.due:
+        return None
+    middle = len(one.parts) // 2
+    halfway = one.due * middle / len(one.parts) - sum(one.parts[:middle])
+    backlog = one.due - one.answers
+    if backlog < GROWTH * halfway:
+        return None
+    return (
+        f"of {one.due:,} requests that were due {one.answers:,} were answered in time, {one.unsent:,} found no room; "
+        f"the backlog was {halfway:,.0f} halfway and {backlog:,} at the end: latencies grow with the duration"
+    )
 
 
 def _inconsistent(one: Measurement) -> str | None:
@@ -133,14 +183,14 @@ def _inconsistent(one: Measurement) -> str | None:
         return f"more came back than was sent: {one.received_bytes:,} bytes of {one.sent_bytes:,}"
     if one.answers * min(sizes) > one.sent_bytes + before * max(sizes):
         return f"{one.answers:,} answers of {min(sizes):,} bytes or more to {one.sent_bytes:,} bytes sent"
-    seen, expected = one.in_flight, _little(one)
-    # What straddles the ends of the measured time is counted in one and not in the other: up to a mean latency of it.
-    allowed = LITTLE + _from_send(one) / 1e6 / one.seconds
-    if abs(seen - expected) > allowed * max(seen, expected):
-        return (
-            f"{seen:,.2f} requests were in flight, but {one.rate:,.0f} a second of {_from_send(one):,.0f} µs each make "
-            f"{expected:,.2f} (Little's law)"
-        )
+    server = one.server
+    if server is None or server.received_bytes is None or not one.seconds:
+        return None
+    # By its own counters, between looks at its own moments: what straddles either is counted in one and not the other.
+    sent, received = one.sent_bytes / one.seconds, server.received_bytes / server.seconds
+    straddles = 2 * before * max(sizes) / one.seconds
+    if abs(sent - received) > RECEIVED * max(sent, received) + straddles:
+        return f"{sent:,.0f} bytes/s were sent, and the server counted {received:,.0f}: does somebody else load it?"
     return None
 
 
@@ -149,7 +199,9 @@ def _unstable(one: Measurement) -> str | None:
         return None
     mean = sum(one.parts) / len(one.parts)
     low, high = min(one.parts), max(one.parts)
-    if high - low <= SWING * mean + CHANCE * math.sqrt(mean):
+    # Answers may come in waves of all that is in flight: one wave more or less in a part is no swing.
+    wave = one.plan.connections * one.plan.pipeline
+    if high - low <= SWING * mean + CHANCE * math.sqrt(mean) + wave:
         return None
     return (
         f"between {low:,} and {high:,} answers in each tenth of the time, {(high - low) / mean:.0%} of the mean apart"
@@ -160,26 +212,21 @@ def _unstable(one: Measurement) -> str | None:
 CHECKS: tuple[tuple[Word, Callable[[Measurement], str | None]], ...] = (
     (ERRORS, _errors),
     (STARVED, _starved),
+    (NOISY, _noisy),
     (CLIENT_BOUND, _client_bound),
+    (OVERLOADED, _overloaded),
     (INCONSISTENT, _inconsistent),
     (UNSTABLE, _unstable),
 )
 
 
-def _from_send(one: Measurement) -> float:
-    """The mean latency of what was in flight, which a request is from when it is sent; microseconds."""
-    return (one.latency_from_send or one.latency).mean
-
-
-def _little(one: Measurement) -> float:
-    """Requests in flight by Little's law: J. D. C. Little, "A Proof for the Queuing Formula L = λW", 1961."""
-    return one.rate * _from_send(one) / 1e6
-
-
 def _in_order(one: Measurement) -> str:
     server = one.server
     known = f"server {server.busy:.2f} of {processors(server)}" if server else "server not known"
+    waiting = ""
+    if not one.plan.rate and server and max(one.generator.busy, server.busy / processors(server)) < IDLE:
+        waiting = "; neither side was busy, so that the rate is what waiting allows"
     return (
         f"no errors; {one.answered_connections:,} connections answered; processors busy: generator "
-        f"{one.generator.busy:.2f}, {known}; {one.in_flight:,.1f} in flight, {_little(one):,.1f} by Little's law"
+        f"{one.generator.busy:.2f}, {known}; {one.in_flight:,.1f} in flight{waiting}"
     )

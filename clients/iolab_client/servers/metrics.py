@@ -40,6 +40,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     processes: int
     cpus: tuple[int, ...]
+    # How long its threads were ready to run and did not, added up; None: the kernel does not tell it.
+    waited_seconds: float | None
     books: Books | None
 
 
@@ -69,6 +71,7 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
         threads=count("process_threads"),
         processes=count("processes"),
         cpus=_cpus(families),
+        waited_seconds=admin.value(families, "iolab_process_run_queue_seconds_total"),
         books=Books(
             open=count("connections_open"),
             waiting=count("connections_waiting"),

@@ -42,7 +42,7 @@ def test_a_bucket_is_that_of_the_histograms() -> None:
 @pytest.fixture
 def path() -> FastPath:
     """One that is lent three open connections, each with a request in flight since the second of its number."""
-    path = FastPath(Requests((Size(size=64, share=1.0),), 0), Shared(shared.create()))
+    path = FastPath(Requests((Size(size=64, share=1.0),), seed="0"), Shared(shared.create()))
     connections = []
     for number in range(3):
         one = Connection(number, idle=False)
@@ -70,6 +70,20 @@ def test_one_that_is_not_lent_may_wait_for_longer_than_it_knows(path: FastPath) 
     assert not path.waits_since(0)
 
 
+def test_connections_that_could_not_be_made_wait_for_nothing() -> None:
+    path = FastPath(Requests((Size(size=64, share=1.0),), seed="0"), Shared(shared.create()))
+    refused, made = Connection(0, idle=False), Connection(1, idle=False)
+    path.begin([refused])
+    assert path.waits_since(SECOND)
+    made.state, made.descriptor, made.in_flight, made.unsent = State.OPEN, 10, 1, memoryview(b"")
+    made.fly((0, 64, SECOND, SECOND))
+    path.begin([made, refused])
+    path.lend(made)
+    # The one that was not made has no row, and the last one is not its.
+    assert path.waits_since(SECOND)
+    assert not path.waits_since(2 * SECOND)
+
+
 def books_of(counts: Any, begin: int, end: int, **how: bool) -> tuple[Books, Shared]:
     """Empty books."""
     memory = Shared(shared.create())
@@ -93,11 +107,16 @@ def test_what_is_noted_counts_if_it_is_of_the_measured_time(planned: bool, only_
         books.note(*notes[-1])
     books.count()
 
-    counted = [one for one in notes if begin <= one[2] < end and (not only_new or one[0] >= begin)]
+    # What was in flight at the end is waited for: it counts for the latency, and not for the rate.
+    counted = [one for one in notes if begin <= one[2] and one[1] < end and (not only_new or one[0] >= begin)]
+    in_time = [one for one in counted if one[2] < end]
     counts = books.counts
-    assert counts.answers == len(counted) == books.steps.sum() == memory.histograms[LATENCY].sum()
+    assert counts.answers == len(in_time) == books.steps.sum()
+    assert counts.late == len(counted) - len(in_time) > 0
+    assert memory.histograms[LATENCY].sum() == len(counted)
     assert memory.histograms[FROM_SEND].sum() == planned * len(counted)
-    assert counts.received_bytes == sum(size for *_, size in counted)
+    assert counts.received_bytes == sum(size for *_, size in in_time)
+    assert counts.sent == sum(begin <= sent < end for _, sent, _, _ in notes)
     assert counts.latency_ns == sum(done - due for due, _, done, _ in counted)
     assert counts.from_send_ns == planned * sum(done - sent for _, sent, done, _ in counted)
     assert counts.sent_bytes == sum(size for _, sent, _, size in notes if begin <= sent < end)
@@ -112,7 +131,7 @@ def test_what_is_noted_counts_if_it_is_of_the_measured_time(planned: bool, only_
 def test_an_answer_in_c_is_counted_as_its_note_is(
     planned: bool, only_new: bool, begin: int, end: int, due: int, sent: int
 ) -> None:
-    requests = Requests((Size(size=64, share=1.0),), 0)
+    requests = Requests((Size(size=64, share=1.0),), seed="0")
     path = FastPath(requests, Shared(shared.create()))
     path.data.left, path.data.period = 0, 1e12 if planned else 0.0
     path.data.dealt = path.data.last_turn = path.data.processes = 1
@@ -148,7 +167,7 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
 
 
 def test_it_tells_how_long_it_waits_for_what_is_due() -> None:
-    path = FastPath(Requests((Size(size=64, share=1.0),), 0), Shared(shared.create()))
+    path = FastPath(Requests((Size(size=64, share=1.0),), seed="0"), Shared(shared.create()))
     path.data.period, path.data.last_turn = 1e9, 0
     path.begin([])
     with select.epoll() as poller:

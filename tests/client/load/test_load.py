@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from hdrh.histogram import HdrHistogram
@@ -22,10 +23,11 @@ from hdrh.histogram import HdrHistogram
 import iolab
 import iolab_client
 from iolab_client.contract import payload
-from iolab_client.load import Progress, run
+from iolab_client.load import Progress, fast_path, run
 from iolab_client.load.conductor import BadPlan
 from iolab_client.load.requests import UNIQUE, Requests
-from iolab_client.results.measurement import ERRORS, STARVED, Measurement, Plan, Size
+from iolab_client.load.timetable import Timetable
+from iolab_client.results.measurement import CLIENT_BOUND, ERRORS, OVERLOADED, STARVED, Measurement, Plan, Size
 from iolab_client.servers.address import Address, show
 from iolab_client.servers.targets import Target
 from tests.client import fakes, faulty
@@ -96,7 +98,7 @@ def honest() -> Any:
             faulty.resets_after(SIZE, 0), "refused", "reset it before its first answer", {}, id="resets first"
         ),
         pytest.param(faulty.adds_a_byte(SIZE, 50), "wrong", "", {}, id="one byte more"),
-        pytest.param(fakes.upper_cases_latin_letters, "wrong", "0xc", {}, id="text for bytes"),
+        pytest.param(fakes.upper_cases_latin_letters, "wrong", "of 64 is 0x", {}, id="text for bytes"),
         pytest.param(fakes.greets, "wrong", "", {}, id="greets"),
         pytest.param(faulty.says_nothing, "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}, id="silent"),
     ],
@@ -177,9 +179,109 @@ def test_a_stall_that_outlasts_the_open_loop_is_in_its_p99() -> None:
     assert one.latency.p50 > 100_000
 
 
+def test_what_is_in_flight_at_the_end_is_waited_for_and_measured() -> None:
+    with serving(faulty.holds(2, 1.5)) as fake:
+        one = load(fake.address, connections=8, duration_seconds=0.5)
+    assert seen(one) == {}
+    assert one.seconds == pytest.approx(0.5)
+    assert (one.late >= 2, one.unanswered) == (True, 0)
+    assert one.latency.count == one.answers + one.late
+    assert one.latency.max > 1_400_000
+    assert one.latency.censored == 0
+
+
+def test_the_latency_of_an_open_loop_is_that_of_answers_and_not_of_waiting_until_the_end() -> None:
+    with serving(faulty.delays(1.0)) as fake:
+        one = load(fake.address, connections=40, rate=30.0, duration_seconds=1.0)
+    assert seen(one) == {}
+    assert (one.due, one.unsent, one.unanswered) == (30, 0, 0)
+    assert one.latency.count == 30
+    assert one.latency.min > 990_000
+    # All was sent: that the answers are late is no fault of the generator's.
+    assert one.sent == pytest.approx(30, abs=2)
+    assert one.verdict.word != CLIENT_BOUND
+
+
+def test_what_finds_no_room_marks_the_percentiles_that_it_could_change() -> None:
+    with serving(faulty.delays(0.1)) as fake:
+        one = load(fake.address, connections=2, rate=200.0, duration_seconds=1.0)
+    assert seen(one) == {}
+    assert one.due == 200
+    assert one.unsent > 150
+    assert one.latency.censored == one.unsent
+    assert one.latency.count == one.answers + one.late + one.unsent == pytest.approx(200, abs=4)
+    assert one.latency.is_bound(one.latency.p99)
+    assert not one.latency.is_bound(one.latency.censored_from - 1) if one.latency.censored_from else False
+    assert one.verdict.word == OVERLOADED
+    assert "latencies grow with the duration" in one.verdict.reason
+
+
+def test_no_more_answers_than_requests_are_counted_in_an_open_loop() -> None:
+    """What was due in the warm-up and is answered in the measured time is of neither."""
+    with serving(faulty.stalls(0.0, 0.4)) as fake:
+        one = load(fake.address, rate=1000.0, warmup_seconds=0.4, duration_seconds=0.4)
+    assert seen(one) == {}
+    assert one.answers <= one.due == pytest.approx(400, abs=2)
+
+
+@pytest.mark.parametrize("asked", [{}, {"pipeline": 2}, {"rate": 1000.0}])
+def test_a_reset_that_a_send_finds_is_a_reset(asked: dict[str, Any]) -> None:
+    with serving(faulty.resets_behind(SIZE, 20)) as fake:
+        one = load(fake.address, connections=1, duration_seconds=5.0, **asked)
+    assert seen(one) == {"reset": 1}, one.errors
+
+
+def test_any_free_connection_takes_what_is_due_unless_they_are_bound() -> None:
+    """One of four keeps its second answer for itself: it holds up nobody else, or a quarter of the timetable."""
+    asked = {"connections": 4, "rate": 400.0, "duration_seconds": 0.5}
+    with serving(faulty.holds(1, 2.0)) as fake:
+        free = load(fake.address, **asked)
+    with serving(faulty.holds(1, 2.0)) as fake:
+        bound = load(fake.address, bound=True, **asked)
+    assert seen(free) == seen(bound) == {}
+    assert free.unsent == 0
+    assert free.late >= 1
+    assert bound.unsent == pytest.approx(50, abs=5)
+
+
+def test_random_arrivals_come_at_their_rate_and_with_the_gaps_of_independent_users(honest: Fake) -> None:
+    data = fast_path.Data()
+    timetable = Timetable(Plan(rate=1000.0, arrivals="poisson", seed=1), 0, data)
+    timetable.start(10**9)
+    moments = np.array([timetable.due(turn) for turn in range(100_000)])
+    gaps = np.diff(moments) / 1e6
+    assert gaps.min() >= 0
+    assert gaps.mean() == pytest.approx(1.0, rel=0.02)
+    # Of an exponential distribution mean and deviation are equal; of even gaps there is no deviation.
+    assert gaps.std() == pytest.approx(1.0, rel=0.05)
+    assert [timetable.before(moment) for moment in moments[:50].tolist()] == list(range(50))
+    one = undisturbed(honest.address, rate=400.0, arrivals="poisson", duration_seconds=0.5)
+    assert one.due == pytest.approx(200, abs=80)
+    assert one.answers == pytest.approx(one.due, abs=5)
+
+
+def test_no_two_loads_send_the_same_unless_they_are_told_to() -> None:
+    said = []
+    for seed in (None, None, 7, 7):
+        counting = _Counting()
+        with serving(counting) as fake:
+            one = load(fake.address, connections=1, requests=5, duration_seconds=20.0, seed=seed)
+        said.append(counting.payloads[:5])
+        assert one.plan.seed is not None
+    assert said[0] != said[1]
+    assert said[2] == said[3]
+
+
 def test_all_that_is_measured_agrees(honest: Fake) -> None:
     one = undisturbed(honest.address, connections=4, warmup_seconds=0.1, duration_seconds=0.5)
-    assert one.answers == one.latency.count == sum(one.parts) > 0
+    assert one.answers == sum(one.parts) > 0
+    assert one.latency.count == one.answers + one.late
+    assert (one.unanswered, one.unsent, one.latency.censored) == (0, 0, 0)
+    assert one.connect
+    assert one.connect.count == 4
+    assert one.fairness
+    assert one.fairness.least <= one.fairness.median <= one.fairness.most
+    assert 0.25 <= one.fairness.index <= 1
     assert len(one.parts) == 10
     assert one.received_bytes == one.answers * SIZE
     assert abs(one.sent_bytes - one.received_bytes) <= 4 * SIZE
@@ -206,7 +308,7 @@ def test_a_generator_is_busy_with_what_is_due_and_not_with_waiting_for_it(honest
 def test_the_histogram_has_every_answer_in_nanoseconds(honest: Fake) -> None:
     one = load(honest.address)
     histogram = HdrHistogram.decode(one.latency.histogram)
-    assert histogram.get_total_count() == one.answers
+    assert histogram.get_total_count() == one.answers + one.late
     assert histogram.get_value_at_percentile(50) / 1000 == one.latency.p50
 
 
@@ -330,7 +432,7 @@ def test_a_process_that_is_done_waits_for_no_other() -> None:
 
 
 def test_payloads_are_unique_for_millions_of_requests() -> None:
-    requests = Requests((Size(size=8),), process=0)
+    requests = Requests((Size(size=8),), seed="0")
     assert UNIQUE > 4_000_000
     drawn = [requests.pattern[begin : begin + size] for begin, size in map(requests.request, range(100_000))]
     assert len(set(drawn)) == len(drawn)
@@ -343,7 +445,7 @@ def test_progress_is_told(honest: Fake) -> None:
     run(Target(model=None, address=honest.address), plan, told.append)
     phases = list(dict.fromkeys(progress.phase for progress in told))
     assert phases[:2] == ["starting", "connecting"]
-    assert phases[-2:] == ["measuring", "closing"]
+    assert phases[-2:] == ["measuring", "waiting for the last answers"]
     last = [progress for progress in told if progress.phase == "measuring"][-1]
     assert last.answers > 0
     assert last.rate > 0
@@ -412,7 +514,9 @@ def test_ctrl_c_ends_the_load_and_shows_what_there_is() -> None:
     one = msgspec.json.decode(stdout, type=Measurement)
     assert parent.returncode == 130
     assert 0 < one.seconds < 50
-    assert one.answers == one.latency.count > 0
+    assert one.answers > 0
+    # What was in flight was not waited for, and says so.
+    assert one.latency.count == one.answers + one.late + one.unanswered
     assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 

@@ -149,7 +149,7 @@ def test_a_yardstick_that_failed_is_told_with_the_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "word"), [({"errors": Errors(wrong=1)}, ERRORS), ({"in_flight": 10.0}, INCONSISTENT)]
+    ("field", "word"), [({"errors": Errors(wrong=1)}, ERRORS), ({"received_bytes": 1 << 40}, INCONSISTENT)]
 )
 def test_a_fault_in_one_round_is_the_cells(field: dict[str, object], word: str) -> None:
     group = [*rounds_of("epoll_loop", [50_000.0] * 4), measurement(round=4, **field)]  # type: ignore[arg-type]

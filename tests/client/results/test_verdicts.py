@@ -12,11 +12,14 @@ from iolab_client.results.measurement import (
     CLIENT_BOUND,
     ERRORS,
     INCONSISTENT,
+    NOISY,
+    OVERLOADED,
     STARVED,
     UNSTABLE,
     VALID,
     Errors,
     Generator,
+    Machine,
     Measurement,
     Plan,
     Size,
@@ -50,7 +53,7 @@ def reason_of(**fields: object) -> str:
 def test_what_nothing_speaks_against_is_valid(plan: Plan) -> None:
     one = measurement(rate=1000.0, plan=plan)
     assert one.verdict.word == VALID
-    assert "by Little's law" in one.verdict.reason
+    assert "no errors; " in one.verdict.reason
 
 
 def test_any_error_is_said_with_its_class_and_the_first_sample() -> None:
@@ -125,38 +128,76 @@ def test_nobody_wakes_more_punctually_than_the_kernels_timers() -> None:
 
 
 def test_an_open_loop_that_sent_less_than_planned_to_an_idle_server_is_bound_by_the_client() -> None:
-    assert word_of(plan=OPEN, rate=960.0) == VALID
-    one = measurement(plan=OPEN, rate=900.0)
+    assert word_of(plan=OPEN, rate=960.0, due=10_000, sent=9_600) == VALID
+    one = measurement(plan=OPEN, rate=900.0, due=10_000, sent=9_000)
     assert one.verdict.word == CLIENT_BOUND
-    assert "900 of the planned 1,000 requests/s" in one.verdict.reason
+    assert "of 10,000 requests that were due 9,000 were sent" in one.verdict.reason
+
+
+def test_a_server_that_holds_what_was_sent_is_not_the_clients_fault() -> None:
+    held = measurement(plan=OPEN, rate=250.0, due=10_000, sent=10_000)
+    assert held.verdict.word == VALID
 
 
 def test_a_server_that_cannot_keep_up_is_no_fault_of_the_clients() -> None:
-    busy = measurement(plan=OPEN, rate=900.0, cost=1e6 / 900)
-    assert busy.verdict.word == VALID
+    full: dict[str, object] = {"plan": OPEN, "due": 10_000, "in_flight": 64.0}
+    busy = measurement(**full, rate=900.0, cost=1e6 / 900, sent=9_000, unsent=1_000)  # type: ignore[arg-type]
+    assert busy.verdict.word == OVERLOADED
     # One that waits for something else uses no processor, and owes all that may be in flight.
-    waiting = measurement(plan=OPEN, rate=600.0, mean=64 / 600 * 1e6, cost=10.0)
-    assert waiting.verdict.word == VALID
+    waiting = measurement(**full, rate=600.0, sent=6_064, unsent=3_936)  # type: ignore[arg-type]
+    assert waiting.verdict.word == OVERLOADED
+    assert "6,000 were answered in time, 3,936 found no room" in waiting.verdict.reason
+    assert "the backlog was 2,000 halfway and 4,000 at the end" in waiting.verdict.reason
 
 
-def test_requests_in_flight_that_rate_and_latency_do_not_make_are_inconsistent() -> None:
-    assert word_of(in_flight=64 * 1.08) == VALID
-    for in_flight in (64 * 1.15, 64 * 0.85):
-        one = measurement(in_flight=in_flight)
-        assert one.verdict.word == INCONSISTENT
-        assert "Little's law" in one.verdict.reason
+def test_a_stall_that_is_made_up_for_is_no_overload() -> None:
+    stalled = {"plan": OPEN, "due": 10_000, "sent": 9_400, "unsent": 600, "rate": 940.0, "in_flight": 64.0}
+    assert word_of(**stalled, parts=[400, *[1_000] * 9]) != OVERLOADED
+    assert word_of(**stalled, parts=[940] * 10) == OVERLOADED
 
 
-def test_little_counts_from_when_a_request_was_sent() -> None:
-    stalled = measurement(plan=OPEN, rate=1000.0, mean=500.0, latency=latency(90_000.0))
-    assert stalled.verdict.word == VALID
+def test_what_others_took_from_server_or_generator_is_noise() -> None:
+    quiet = Machine(others=0.04, steal=0.0, pressure=0.3, generator_waited=0.4, server_waited=0.2)
+    assert word_of(machine=quiet) == VALID
+    # Threads of the server that wait for each other are nobody else's doing.
+    assert word_of(machine=replace(quiet, others=0.01, server_waited=7.0)) == VALID
+    one = measurement(machine=replace(quiet, others=0.8))
+    assert one.verdict.word == NOISY
+    assert "others kept 0.80 processors busy, and the server waited for 0.20, the generator for 0.40" in (
+        one.verdict.reason
+    )
+    assert "(PSI)" in one.verdict.reason
+    # Busy on processors that nobody here waited for.
+    assert word_of(machine=replace(quiet, others=5.0, generator_waited=0.01, server_waited=0.01)) == VALID
 
 
-def test_what_straddles_the_ends_of_the_time_is_allowed_for() -> None:
-    # 1 s each for 5 s: up to a fifth was begun before or ends after.
-    slow = {"rate": 64.0, "seconds": 5.0, "mean": 1e6, "parts": [32] * 10}
-    assert word_of(**slow, in_flight=64 * 0.8) == VALID
-    assert word_of(**slow, in_flight=64 * 0.65) == INCONSISTENT
+def test_what_a_hypervisor_took_is_noise() -> None:
+    assert word_of(machine=Machine(steal=0.01)) == VALID
+    assert word_of(machine=Machine(steal=0.03)) == NOISY
+
+
+def test_where_the_server_does_not_tell_how_long_it_waited_the_generator_does() -> None:
+    assert word_of(machine=Machine(generator_waited=0.2)) == VALID
+    assert word_of(machine=Machine(generator_waited=0.3, pressure=0.9)) == NOISY
+
+
+def test_a_closed_loop_in_which_nobody_is_busy_says_so() -> None:
+    assert "neither side was busy" in reason_of(rate=600.0, cost=10.0, generator=generator(0.05))
+    assert "neither side" not in reason_of(cost=19.0, generator=generator(0.05))
+
+
+def test_a_server_that_counts_other_bytes_than_were_sent_is_inconsistent() -> None:
+    one = measurement()
+    assert one.server
+    for factor, word in ((1.0, VALID), (1.08, VALID), (1.2, INCONSISTENT), (0.8, INCONSISTENT)):
+        one.server = replace(one.server, received_bytes=int(one.sent_bytes * factor))
+        assert judge_one(one).word == word
+    assert "does somebody else load it?" in judge_one(one).reason
+    # What straddles the ends of a short time is in one count and not in the other.
+    few = measurement(rate=100.0, seconds=1.0)
+    assert few.server
+    few.server = replace(few.server, received_bytes=150 * 64)
+    assert judge_one(few).word == VALID
 
 
 def test_more_answers_than_requests_are_inconsistent() -> None:
@@ -180,6 +221,12 @@ def test_chance_alone_is_not_unstable() -> None:
     assert word_of(rate=10.0, parts=few) == VALID
 
 
+def test_answers_that_come_in_waves_are_as_steady_as_can_be() -> None:
+    # Each answer takes 1 s, and all 64 come at once.
+    waves = [0, 64, 0, 64, 0, 0, 64, 0, 64, 0]
+    assert word_of(rate=64.0, seconds=4.0, mean=1e6, answers=256, parts=waves) == VALID
+
+
 def test_a_moments_load_is_too_short_to_swing() -> None:
     assert word_of(seconds=0.5, parts=[1_000, 4_000] * 5) == VALID
 
@@ -188,8 +235,9 @@ def spoilt() -> dict[str, dict[str, object]]:
     return {
         ERRORS: {"errors": Errors(reset=1)},
         STARVED: {"answered_connections": 6},
+        NOISY: {"machine": Machine(steal=0.5)},
         CLIENT_BOUND: {"generator": generator(0.99)},
-        INCONSISTENT: {"in_flight": 32.0},
+        INCONSISTENT: {"received_bytes": 1 << 40},
         UNSTABLE: {"parts": [0, 100_000] * 5},
     }
 

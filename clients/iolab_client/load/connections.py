@@ -1,0 +1,212 @@
+"""The connections of one process of the generator: how they are made, how each ends, and what failed.
+
+Times are nanoseconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from iolab_client.load import buckets
+from iolab_client.load.books import Books
+from iolab_client.load.connection import Connection, State
+from iolab_client.load.share import Share
+from iolab_client.load.shared import CONNECT, ERRORS, Shared
+from iolab_client.results.measurement import Errors
+
+SECOND = 1_000_000_000
+# Connections that are being made at the same time: below any backlog.
+CONNECTING_AT_ONCE = 64
+# After a connection could not be made, with churn.
+RETRY_NS = SECOND // 10
+SAMPLES = 10
+
+READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+WRITING = READING | select.EPOLLOUT
+
+clock = time.monotonic_ns
+
+
+class Connections:
+    """All connections of a share. `talkers` are those that are loaded; the others are silent.
+
+    `on_open` is called with each that is open, once there is a load to put on it.
+    """
+
+    def __init__(self, share: Share, shared: Shared, poller: select.epoll) -> None:
+        self.share = share
+        self.poller = poller
+        self.all = [
+            Connection(number, idle=number >= share.connections) for number in range(share.connections + share.idle)
+        ]
+        self.talkers = self.all[: share.connections]
+        self.on_open: Callable[[Connection], None] = lambda connection: None
+        # There from the moment when requests are sent.
+        self.books: Books | None = None
+        # Whether they are loaded; whether each is closed when its answers are there.
+        self.loading = self.parting = False
+        self.open = self.connecting = self.closing = 0
+        # Connections that had an answer in the measured time before another took their place.
+        self.answered_before = 0
+        self.errors = Errors()
+        self._shared = shared
+        self._by_descriptor: list[Connection | None] = []
+        self._to_connect = deque(self.all)
+        self._connects = 0
+        self._connect_from = self._retry_at = 0
+
+    def of(self, descriptor: int) -> Connection | None:
+        """The connection of a descriptor; None if it has ended, after the kernel told of it."""
+        return self._by_descriptor[descriptor] if descriptor < len(self._by_descriptor) else None
+
+    # Making them
+
+    def begin(self) -> None:
+        """From now on they are made, at the share's rate."""
+        self._connect_from = clock()
+
+    @property
+    def to_be_made(self) -> int:
+        """How many are not connected yet, those that are under way among them."""
+        return len(self._to_connect) + self.connecting
+
+    def make_some(self) -> None:
+        """Begin as many as may be under way and are due."""
+        now, rate = clock(), self.share.connect_rate
+        while self._to_connect and self.connecting < CONNECTING_AT_ONCE and now >= self._retry_at:
+            if rate is not None and now < self._connect_from + self._connects / rate * SECOND:
+                return
+            self._connects += 1
+            self._make(self._to_connect.popleft(), now)
+
+    def _make(self, connection: Connection, now: int) -> None:
+        sock = socket.socket(self.share.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.use(sock, self.share.plan.churn or float("inf"))
+        connection.state, connection.since = State.CONNECTING, now
+        self.connecting += 1
+        descriptor = connection.descriptor
+        while len(self._by_descriptor) <= descriptor:
+            self._by_descriptor.append(None)
+        self._by_descriptor[descriptor] = connection
+        self.poller.register(descriptor, WRITING)
+        code = sock.connect_ex(self.share.address)
+        if code not in (0, errno.EINPROGRESS):
+            self._refused(connection, code)
+
+    def made(self, connection: Connection) -> None:
+        """The kernel says that it is connected, or why it is not."""
+        code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._refused(connection, code)
+            return
+        now = clock()
+        buckets.count(self._shared.histograms[CONNECT], np.array([now - connection.since], np.int64))
+        connection.since = now
+        self.connecting -= 1
+        self.open += 1
+        connection.state = State.OPEN
+        self.poller.modify(connection.descriptor, READING)
+        if self.loading:
+            self.on_open(connection)
+
+    def _refused(self, connection: Connection, code: int) -> None:
+        words = os.strerror(code).lower()
+        if code == errno.EADDRNOTAVAIL:
+            words = (
+                "no port of this machine is left: connect more slowly (--connect-rate), churn less, "
+                "or widen net.ipv4.ip_local_port_range"
+            )
+        self.fail(connection, "timeout" if code == errno.ETIMEDOUT else "refused", words)
+
+    # Ending them
+
+    def half_close(self, connection: Connection) -> None:
+        """Send FIN: the answers are all there, and the server is to close, too."""
+        self._leave(connection)
+        self.closing += 1
+        connection.state, connection.since = State.CLOSING, clock()
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.fail(connection, "reset", os.strerror(error.errno or 0).lower())
+
+    def release(self, connection: Connection) -> None:
+        """Its socket is done with; with churn, another one takes its place."""
+        self._leave(connection)
+        self._by_descriptor[connection.descriptor] = None
+        connection.socket.close()
+        if self.loading and self.share.plan.churn and not connection.idle:
+            connection.state = State.WAITING
+            assert self.books
+            self.answered_before += connection.answered_at >= self.books.begin
+            connection.answered_at = 0
+            self._to_connect.append(connection)
+        else:
+            connection.state = State.OVER
+
+    def fail(self, connection: Connection, kind: str, words: str) -> None:
+        """Count an error, which ends the connection."""
+        setattr(self.errors, kind, getattr(self.errors, kind) + 1)
+        self._shared.counters[ERRORS] = self.errors.total
+        if len(self.errors.samples) < SAMPLES:
+            self.errors.samples.append(f"{kind}: {self._name(connection)}: {words}")
+        now = clock()
+        if connection.state is State.CONNECTING:
+            self._retry_at = now + RETRY_NS
+        if self.books:
+            for begin, end, due, sent in connection.flights():
+                # One that was waited for in vain has waited so long at least; of the others nobody can say.
+                self.books.unanswered(due, sent, now, end - begin, failed=kind != "timeout")
+        self.release(connection)
+
+    def part(self) -> None:
+        """Close every connection, each when its answers are there."""
+        self.parting, self.loading = True, False
+        self._to_connect.clear()
+        for connection in self.all:
+            if connection.state is State.OPEN and not connection.in_flight:
+                self.half_close(connection)
+            elif connection.state in (State.CONNECTING, State.WAITING):
+                if connection.state is State.CONNECTING:
+                    self.release(connection)
+                connection.state = State.OVER
+
+    def time_out(self, latest: int, seconds: float) -> None:
+        """Fail those that have waited since before `latest`, which is so many seconds ago."""
+        for connection in self.all:
+            match connection.state:
+                case State.OPEN if connection.in_flight and connection.sent_at < latest:
+                    self.fail(connection, "timeout", f"no answer within {seconds:g} s")
+                case State.CONNECTING if connection.since < latest:
+                    self.fail(connection, "timeout", f"no connection within {seconds:g} s")
+                case State.CLOSING if connection.since < latest and not self.parting:
+                    self.fail(connection, "timeout", f"not closed within {seconds:g} s of our FIN")
+
+    def are_over(self) -> bool:
+        """Whether no connection is loaded any more, nor ever will be."""
+        return self.closing + self.to_be_made == 0 and all(one.state is State.OVER for one in self.talkers)
+
+    def _leave(self, connection: Connection) -> None:
+        match connection.state:
+            case State.OPEN:
+                self.open -= 1
+            case State.CONNECTING:
+                self.connecting -= 1
+            case State.CLOSING:
+                self.closing -= 1
+
+    def _name(self, connection: Connection) -> str:
+        name = f"{'idle ' if connection.idle else ''}connection {connection.number}"
+        if self.share.plan.processes > 1:
+            name += f" of process {self.share.process}"
+        # Requests are numbered by their place in the pattern, over all connections of the process.
+        return f"{name}, request {connection.start}" if connection.in_flight else name
