@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +54,20 @@ def test_a_stream_of_single_bytes_comes_back_in_order(server: RunningServer) -> 
     stream = payload.make(300)
 
     assert peers.drip(server.connect(), stream) == payload.answer(stream)
+
+
+def test_a_byte_that_was_sent_as_urgent_stays_in_the_stream(server: RunningServer) -> None:
+    client = server.connect()
+    client.sendall(b"abc")
+    client.send(b"x", socket.MSG_OOB)
+    client.sendall(b"def")
+    assert peers.read_exactly(client, 7) == b"ABCXDEF"
+
+    # Nothing but the urgent byte says that there is something to read.
+    for _ in range(3):
+        client.send(b"y", socket.MSG_OOB)
+        assert peers.read_exactly(client, 1) == b"Y"
+    assert peers.exchange(client, b"still here") == b"STILL HERE"
 
 
 def test_clients_at_the_same_time_each_get_their_own_answers(server: RunningServer) -> None:

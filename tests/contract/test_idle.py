@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 
+from iolab.registry import Model
 from iolab_client.contract import payload, peers
 from tests.support.clients import flood_all
 from tests.support.models import pools
@@ -34,6 +36,41 @@ def test_by_default_a_silent_client_stays(server: RunningServer) -> None:
         pass
 
     assert peers.ask(silent, b"still here") == b"STILL HERE"
+
+
+def test_a_client_whose_bytes_came_while_the_server_was_busy_with_another_is_not_idle(
+    start: Share, model: Model
+) -> None:
+    own = {"processes": 1} if model.forks else {}
+    server = start(idle_seconds=IDLE_SECONDS, work={"cpu_us": int(IDLE_SECONDS * 2_400_000)}, **own)
+    while True:
+        begin = time.monotonic()
+        first, second = server.connect_many(2)
+        # It has a look at them before it is busy with the first one.
+        for _ in for_a_while(IDLE_SECONDS / 5):
+            pass
+        received = server.metric("received_bytes_total")
+        first.sendall(b"first")
+        server.becomes("received_bytes_total", received + 5)
+        if time.monotonic() - begin < IDLE_SECONDS / 2:
+            break
+        # This machine was so slow that the second one has really been silent for long.
+        server.close_clients()
+    second.sendall(b"second")
+
+    assert peers.read_exactly(first, 5) == b"FIRST"
+    assert peers.read_exactly(second, 6) == b"SECOND"
+
+
+def test_a_stop_is_as_clean_where_silent_clients_would_be_closed(start: Share) -> None:
+    # Longer than what makes a connection quiet at the stop; looked at ten times meanwhile.
+    server = start(idle_seconds=3 * IDLE_SECONDS, drain_seconds=30)
+    client = server.connect()
+    assert peers.ask(client, b"here") == b"HERE"
+    server.stop()
+
+    assert peers.read_to_end(client) == b""
+    assert server.wait() == 0
 
 
 def test_a_client_that_waits_for_slow_answers_is_not_idle(share: Share) -> None:
@@ -74,9 +111,12 @@ def test_a_slow_reader_that_still_takes_bytes_is_not_idle(share: Share) -> None:
 
 def test_a_reader_that_takes_nothing_any_more_is_closed(share: Share) -> None:
     server = share(idle_seconds=IDLE_SECONDS)
+    lost = server.metric("connections_lost_total")
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
     # The server may have closed it by the time that the last send gives up.
     with contextlib.suppress(ConnectionError):
         flood_all([client], payload.make(16 * 1024 * 1024))
 
     server.becomes("connections_open", 0)
+    # It was this side that ended it.
+    assert server.metric("connections_lost_total") == lost

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 from collections.abc import Callable
 
 import pytest
 
+from iolab.registry import Model
+from iolab.server.server import ACCEPTS_A_TURN
 from iolab.settings import RESERVE, SELECT_LIMIT
 from iolab_client.contract import peers
 from tests.support.fleet import Lab
+from tests.support.models import but
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
 
 Share = Callable[..., RunningServer]
+
+# Clients who wait to be accepted at once, and how long each answer takes meanwhile.
+CROWD = 400
+TURN_US = 30_000
+# Where another thread accepts, or answers, it can't be seen from outside who had to wait for whom.
+accepting_in_the_thread_that_serves = but(
+    "blocking_pool", "busy_poll", "epoll_pool", "task_queue", "thread_per_connection"
+)
 
 
 def test_one_more_than_max_connections_is_closed_at_once_and_counted_as_refused(share: Share) -> None:
@@ -53,6 +66,36 @@ def test_refusals_are_logged_once_a_second_at_most(start: Share) -> None:
     assert warnings[0]["max_connections"] == 1
     # Twenty refusals take milliseconds; on a machine that halts now and then, a second warning is due.
     assert len(warnings) < 5
+
+
+@accepting_in_the_thread_that_serves
+def test_whoever_connects_again_and_again_stalls_nobody(start: Share, model: Model) -> None:
+    own = {"processes": 1} if model.forks else {}
+    # A byte for each read, so that the loop has many turns, and each of them lasts.
+    server = start(max_connections=1, buffer_size=1, work={"cpu_us": TURN_US}, **own)
+    served = server.connect()
+    assert peers.ask(served, b"a") == b"A"
+    server.suspend()
+    crowd = server.connect_many(CROWD)
+    served.sendall(b"question")
+    server.resume()
+
+    ended = select.poll()
+    for client in crowd:
+        ended.register(client, select.POLLIN)
+    got = b""
+    served.setblocking(False)
+    while len(got) < len(b"question"):
+        # In this order: answers that come between the two looks only speak for the server.
+        refused = len(ended.poll(0))
+        with contextlib.suppress(BlockingIOError):
+            got += served.recv(100)
+        # A framework takes some turns for one answer, and has begun with the next one.
+        assert refused <= 4 * ACCEPTS_A_TURN * (len(got) + 2), f"{refused} were refused before {len(got)} answers"
+    assert got == b"QUESTION"
+    # Those whose turn was later had it.
+    assert [peers.read_to_end(client) for client in crowd] == [b""] * CROWD
+    server.becomes("connections_refused_total", CROWD)
 
 
 @pytest.mark.targets("process")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 from iolab_client.contract import payload, peers
@@ -103,14 +102,3 @@ def test_accepted_connections_are_probed_after_a_minute(server: RunningServer) -
     timer, _, hundredths = row[5].partition(":")
     assert timer == "02"
     assert 5000 < int(hundredths, 16) <= 6000
-
-
-def test_a_client_that_sends_urgent_data_is_served(server: RunningServer) -> None:
-    client = server.connect()
-    client.sendall(b"before")
-    client.send(b"!", socket.MSG_OOB)
-    client.sendall(b"after")
-    peers.half_close(client)
-
-    # Urgent data is out of band: only the rest is the stream.
-    assert peers.read_to_end(client) == b"BEFOREAFTER"

@@ -12,6 +12,7 @@ import mmap
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 # What a completion's flags may hold: linux/io_uring.h.
@@ -32,9 +33,11 @@ _SQES_OFFSET = 0x10000000
 
 _POLL_ADD, _TIMEOUT, _ACCEPT, _ASYNC_CANCEL, _SEND, _RECV = 6, 11, 13, 14, 26, 27
 _BUFFER_SELECT, _SKIP_SUCCESS = 1 << 5, 1 << 6
-_ACCEPT_MULTISHOT = 1
 _POLL_FIRST, _RECV_MULTISHOT = 1, 2
 _POLLIN = 1
+# How long to leave a kernel alone that has no memory for requests.
+_RETRY_SECONDS = 0.001
+_CANCEL_ALL = 1
 
 # struct io_uring_sqe, io_uring_cqe, io_uring_buf.
 _SUBMISSION = struct.Struct("=BBHiQQIIQHHiQQ")
@@ -187,13 +190,24 @@ class Ring:
         self._tail[0] = (tail + len(data) // size) & 0xFFFFFFFF
 
     def _enter(self, flags: int, argument: int, size: int) -> None:
-        """Give the kernel all that it has not taken yet; with _GETEVENTS, wait for a completion."""
-        count = (self._tail[0] - self._head[0]) & 0xFFFFFFFF
-        if _syscall(_ENTER, self._descriptor, count, flags & _GETEVENTS, flags, argument, size) < 0:
-            error = ctypes.get_errno()
-            # The time is over, or the kernel wants its completions taken first: what is left is given next time.
-            if error not in (errno.ETIME, errno.EINTR, errno.EAGAIN, errno.EBUSY):
+        """Have the kernel take all that was put into the ring; with _GETEVENTS, wait for a completion.
+
+        It takes less while it has no memory for requests (EAGAIN, or a number below `count`), and does not wait then.
+        What it has not taken still points to answers, which others take for sent once `handed` has gone on: so nobody
+        goes on before it has all.
+        """
+        while True:
+            count = (self._tail[0] - self._head[0]) & 0xFFFFFFFF
+            taken = _syscall(_ENTER, self._descriptor, count, flags & _GETEVENTS, flags, argument, size)
+            if taken == count:
+                return
+            error = ctypes.get_errno() if taken < 0 else errno.EAGAIN
+            # With nothing to take: the time is over, or the kernel wants its completions taken first.
+            if not count and error in (errno.ETIME, errno.EINTR, errno.EAGAIN, errno.EBUSY):
+                return
+            if error not in (errno.EINTR, errno.EAGAIN):
                 raise OSError(error, os.strerror(error))
+            time.sleep(_RETRY_SECONDS)
 
     def _completions(self) -> Iterator[Completion]:
         head, tail, size = self._done_head[0], self._done_tail[0], _COMPLETION.size
@@ -214,8 +228,8 @@ class Ring:
 
 
 def accept(listener: int, operation: int) -> bytes:
-    """Accept whoever comes: a completion for each, until one of them has no HAS_MORE."""
-    return _submission(_ACCEPT, listener, operation, priority=_ACCEPT_MULTISHOT, own_flags=socket.SOCK_CLOEXEC)
+    """Accept one client, once somebody comes."""
+    return _submission(_ACCEPT, listener, operation, own_flags=socket.SOCK_CLOEXEC)
 
 
 def poll(descriptor: int, operation: int) -> bytes:
@@ -266,6 +280,11 @@ def timeout(duration: bytes, operation: int) -> bytes:
 def cancel(operation: int) -> bytes:
     """Have the kernel give up an operation: its completion is -ECANCELED, unless it is done already."""
     return _submission(_ASYNC_CANCEL, -1, UNHEARD, flags=_SKIP_SUCCESS, address=operation)
+
+
+def cancel_all(operation: int) -> bytes:
+    """As `cancel`, where several have the same number."""
+    return _submission(_ASYNC_CANCEL, -1, UNHEARD, flags=_SKIP_SUCCESS, address=operation, own_flags=_CANCEL_ALL)
 
 
 def _submission(

@@ -63,8 +63,8 @@ async def serve_clients(server: Server) -> None:
 
 
 def accept(server: Server, begin: Callable[[socket.socket], None]) -> None:
-    """Begin with everyone who waits to be accepted, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Begin with those whose turn it is to be accepted."""
+    for sock in server.accept_some():
         begin(sock)
 
 
@@ -99,7 +99,7 @@ async def converse(server: Server, stream: Stream, buffer: memoryview) -> None:
         writer.close()
         await writer.wait_closed()
     except OSError as error:
-        stream.lost(error)
+        stream.error = error
     finally:
         # The socket first: whoever was lost may not be closed yet.
         with contextlib.suppress(OSError):
@@ -138,7 +138,7 @@ async def sweep(server: Server, streams: set[Stream]) -> None:
     """Look for idle connections, if the settings ask for it."""
     while server.sweep_seconds:
         await asyncio.sleep(server.sweep_seconds)
-        now = time.monotonic()
+        now = server.idle_clock()
         for stream in list(streams):
             stream.look(now)
 

@@ -41,7 +41,7 @@ def work(waiting: Queue) -> None:
 
 def accept(server: Server, waiting: Queue) -> None:
     """Have everyone who comes wait for a worker, until the stop or the capacity ends it."""
-    while (sock := server.accept()) is not None:
+    for sock in server.accept_some():
         waiting.put(Conversation(server, sock, server.answer))
 
 

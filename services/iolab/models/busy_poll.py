@@ -34,19 +34,23 @@ def serve(server: Server) -> None:
 
 def work(server: Server, waiting: Queue) -> None:
     """A worker: begin with whoever has waited longest, and stay until that client is over."""
+    next_look = 0.0
     while (connection := waiting.get()) is not None:
         while connection.interest:
             connection.advance()
-            if server.stop.requested and not connection.drain(time.monotonic()):
-                break
-            if server.settings.idle_seconds and connection.is_idle(time.monotonic()):
-                break
+            if server.stop.requested:
+                if not connection.drain(time.monotonic()):
+                    break
+            elif server.sweep_seconds and (now := time.monotonic()) >= next_look:
+                next_look = now + server.sweep_seconds
+                if connection.is_idle(now):
+                    break
         connection.close()
 
 
 def accept(server: Server, waiting: Queue) -> None:
     """Have everyone who came wait for a worker."""
-    while (sock := server.accept()) is not None:
+    for sock in server.accept_some():
         waiting.put(Connection(server, sock, server.answer))
 
 

@@ -50,7 +50,7 @@ def serve(server: Server) -> None:
             if server.resumed():
                 selector.register(listener, select.EPOLLIN)
             if server.sweep_is_due():
-                now = time.monotonic()
+                now = server.idle_clock()
                 for connection in list(watched.values()):
                     if connection.is_idle(now):
                         end(connection)
@@ -77,8 +77,8 @@ def work(selector: select.epoll, watched: dict[int, Connection], ready: Queue) -
 
 
 def accept(selector: select.epoll, watched: dict[int, Connection], server: Server) -> None:
-    """Watch everyone who waits to be accepted, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Watch those whose turn it is to be accepted."""
+    for sock in server.accept_some():
         connection = Connection(server, sock, server.answer)
         watched[connection.fileno()] = connection
         selector.register(connection, READ | select.EPOLLONESHOT)

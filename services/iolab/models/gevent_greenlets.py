@@ -9,15 +9,18 @@ Compare    thread_per_connection (same conversation, threads), asyncio_streams (
 
 from __future__ import annotations
 
+import socket
 import time
 
 import gevent
 from gevent import monkey
+from gevent.socket import wait_read
 
-from iolab.server.books import Peer
+from iolab.server.books import Peer, Silence
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.blocking import Conversation, interrupt
 from iolab.sockets.farewell import moved
+from iolab.work import Respond
 
 
 def serve(server: Server) -> None:
@@ -46,20 +49,26 @@ def patch() -> None:
 def accept_until_stopped(server: Server) -> None:
     """Accept, and pause where the capacity is out."""
     while True:
+        # A turn of the hub between two of ours, also where somebody is always waiting.
+        wait_read(server.listener.fileno())
         accept(server)
         server.wait_for_capacity()
 
 
 def accept(server: Server) -> None:
-    """Give everyone who comes a greenlet, until the capacity ends it or nobody is left."""
-    while (sock := server.accept()) is not None:
+    """Give each of those whose turn it is to be accepted a greenlet."""
+    for sock in server.accept_some():
         gevent.spawn(GreenConversation(server, sock, server.answer).run)
 
 
 class GreenConversation(Conversation):
     """A conversation whose reader or writer is a greenlet: the hub wakes it, no signal could."""
 
-    __slots__ = ()
+    __slots__ = ("silence",)
+
+    def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
+        self.silence = Silence()
+        super().__init__(server, sock, answer)
 
     def interrupt(self) -> None:
         """End the call that waits for the socket, if one does, as if the socket did not block."""
@@ -76,11 +85,12 @@ def sweep(server: Server) -> None:
 
     def look(peer: Peer) -> None:
         assert isinstance(peer, GreenConversation)
-        if peer.silent_for(time.monotonic(), moved(peer)) >= server.settings.idle_seconds:
+        if peer.silence.seconds(now, moved(peer)) >= server.settings.idle_seconds:
             peer.interrupt()
 
     while server.sweep_seconds:
         gevent.sleep(server.sweep_seconds)
+        now = server.idle_clock()
         server.for_each_open(look)
 
 

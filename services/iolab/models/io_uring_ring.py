@@ -17,8 +17,8 @@ import time
 from contextlib import closing
 
 from iolab.kernel import io_uring
-from iolab.kernel.io_uring import HAS_MORE, Ring
-from iolab.server.server import DRAIN_TICK, Server
+from iolab.kernel.io_uring import Ring
+from iolab.server.server import ACCEPTS_A_TURN, DRAIN_TICK, Server
 from iolab.sockets.completion import KIND_BITS, Advance, CompletionConnection, ring_for
 
 Connections = dict[int, CompletionConnection]
@@ -33,7 +33,8 @@ def serve(server: Server) -> None:
     connections: Connections = {}
     operations: Operations = {}
     with closing(ring_for(server)) as ring:
-        ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
+        acceptor = Acceptor(server, ring)
+        acceptor.ask()
         ring.submit(io_uring.poll(server.stop.fileno(), STOP))
         while not server.stop.requested:
             for operation, result, flags in ring.wait(server.timeout()):
@@ -41,35 +42,58 @@ def serve(server: Server) -> None:
                     if not advance(result, flags):
                         close(connections, operations, operation)
                 elif operation == ACCEPT:
-                    accept(ring, connections, operations, server, result, flags)
+                    if sock := acceptor.accept(result):
+                        begin(ring, connections, operations, server, sock)
+                    acceptor.ask()
             if server.resumed():
-                ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
+                acceptor.ask()
             if server.sweep_is_due():
-                now = time.monotonic()
+                now = server.idle_clock()
                 for connection in connections.values():
                     if connection.is_idle(now):
                         connection.cancel()
-        drain(ring, connections, operations, server)
+        drain(acceptor, connections, operations)
 
 
-def accept(
-    ring: Ring, connections: Connections, operations: Operations, server: Server, result: int, flags: int
-) -> None:
-    """Begin with whom the kernel has accepted, and have it accept on, as far as the capacity goes."""
-    if result >= 0:
-        sock = socket.socket(fileno=result)
-        if server.admitted(sock):
-            begin(ring, connections, operations, server, sock)
-        else:
-            sock.close()
+class Acceptor:
+    """Has the kernel accept: ACCEPTS_A_TURN clients between two waits, each by an accept of its own.
+
+    One accept that goes on by itself would take all who come, and a descriptor for each before anyone counts them.
+    """
+
+    def __init__(self, server: Server, ring: Ring) -> None:
+        self.server = server
+        self.ring = ring
+        self._accept = io_uring.accept(server.listener.fileno(), ACCEPT)
+        self.in_flight = 0
+
+    def ask(self) -> None:
+        """Have it accept as many as it may, unless nobody is to be accepted."""
+        while self.in_flight < ACCEPTS_A_TURN and not (self.server.paused_until or self.server.stop.requested):
+            self.ring.submit(self._accept)
+            self.in_flight += 1
+
+    def accept(self, result: int) -> socket.socket | None:
+        """What an accept came to: a client, if it may stay."""
+        self.in_flight -= 1
+        if result < 0:
+            # EAGAIN: the stop has come first. After one that found no capacity the others find none: that is one pause.
+            if result not in (-errno.ECANCELED, -errno.EAGAIN) and not self.server.paused_until:
+                self.server.not_accepted(OSError(-result, os.strerror(-result)))
+            return None
         # The kernel goes by the limit of the time when the accept was submitted: see to one that was lowered since.
-        if result >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] and not server.paused_until:
-            server.not_accepted(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-            ring.submit(io_uring.cancel(ACCEPT))
-    elif result != -errno.ECANCELED:
-        server.not_accepted(OSError(-result, os.strerror(-result)))
-    if not (flags & HAS_MORE or server.paused_until or server.stop.requested):
-        ring.submit(io_uring.accept(server.listener.fileno(), ACCEPT))
+        if result >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] and not self.server.paused_until:
+            self.server.not_accepted(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            self.cancel()
+        sock = socket.socket(fileno=result)
+        if self.server.admitted(sock):
+            return sock
+        sock.close()
+        return None
+
+    def cancel(self) -> None:
+        """Have it accept nobody any more; whom it has accepted meanwhile is heard of yet."""
+        self.ring.submit(io_uring.cancel_all(ACCEPT))
 
 
 def begin(ring: Ring, connections: Connections, operations: Operations, server: Server, sock: socket.socket) -> None:
@@ -87,9 +111,10 @@ def close(connections: Connections, operations: Operations, operation: int) -> N
     connection.close()
 
 
-def drain(ring: Ring, connections: Connections, operations: Operations, server: Server) -> None:
+def drain(acceptor: Acceptor, connections: Connections, operations: Operations) -> None:
     """Take over who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
-    ring.submit(io_uring.cancel(ACCEPT))
+    server, ring = acceptor.server, acceptor.ring
+    acceptor.cancel()
     completions = ring.wait(0)
     # From now on accept(2) asks who is there, and must not block; the kernel's own accept would take that for "nobody".
     server.listener.setblocking(False)
@@ -98,14 +123,14 @@ def drain(ring: Ring, connections: Connections, operations: Operations, server: 
             if advance := operations.get(operation):
                 if not advance(result, flags):
                     close(connections, operations, operation)
-            elif operation == ACCEPT:
-                accept(ring, connections, operations, server, result, flags)
+            elif operation == ACCEPT and (sock := acceptor.accept(result)):
+                begin(ring, connections, operations, server, sock)
         now = time.monotonic()
         for connection in connections.values():
             if not connection.drain(now):
                 connection.cancel()
-        while (sock := server.accept()) is not None:
+        for sock in server.accept_some():
             begin(ring, connections, operations, server, sock)
-        if server.close_listener() and not connections:
+        if not acceptor.in_flight and server.close_listener() and not connections:
             return
         completions = ring.wait(DRAIN_TICK)

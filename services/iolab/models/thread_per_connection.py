@@ -29,7 +29,7 @@ def serve(server: Server) -> None:
 
 def accept(server: Server) -> None:
     """Give everyone who comes a thread, until the stop or the capacity ends it."""
-    while (sock := server.accept()) is not None:
+    for sock in server.accept_some():
         begin(server, Conversation(server, sock, server.answer))
 
 

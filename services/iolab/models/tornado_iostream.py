@@ -72,8 +72,8 @@ async def serve_clients(server: Server) -> None:
 
 
 def accept(server: Server, begin: Callable[[socket.socket], None]) -> None:
-    """Begin with everyone who waits to be accepted, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Begin with those whose turn it is to be accepted."""
+    for sock in server.accept_some():
         begin(sock)
 
 
@@ -131,7 +131,7 @@ async def converse(server: Server, stream: Stream) -> None:
             await client.write(answer)
     except StreamClosedError:
         if isinstance(client.error, OSError):
-            stream.lost(client.error)
+            stream.error = client.error
     finally:
         # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         client.close()
@@ -142,7 +142,7 @@ async def sweep(server: Server, streams: set[Stream]) -> None:
     """Look for idle connections, if the settings ask for it."""
     while server.sweep_seconds:
         await asyncio.sleep(server.sweep_seconds)
-        now = time.monotonic()
+        now = server.idle_clock()
         for stream in list(streams):
             stream.look(now)
 

@@ -61,8 +61,8 @@ def serve(server: Server) -> None:
 
 
 def accept(reactor: EPollReactor, streams: Streams, server: Server) -> None:
-    """Give everyone who waits to be accepted a transport and a protocol, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Give each of those whose turn it is to be accepted a transport and a protocol."""
+    for sock in server.accept_some():
         stream = Stream(server, sock)
         streams.add(stream)
         protocol = Echo(reactor, streams, server, stream)
@@ -142,7 +142,7 @@ class Echo(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Close the books: the socket is closed already."""
         if not reason.check(ConnectionDone):
-            self._stream.lost(ConnectionError(reason.getErrorMessage()))
+            self._stream.error = ConnectionError(reason.getErrorMessage())
         self._streams.discard(self._stream)
         self._server.closed(self._stream)
 
@@ -168,8 +168,10 @@ class Readable:
 
 
 def sweep(reactor: EPollReactor, streams: Streams, server: Server) -> None:
-    """Look for idle connections, again and again."""
-    now = time.monotonic()
+    """Look for idle connections, again and again until the stop."""
+    if server.stop.requested:
+        return
+    now = server.idle_clock()
     for stream in list(streams):
         stream.look(now)
     reactor.callLater(server.sweep_seconds, sweep, reactor, streams, server)

@@ -7,19 +7,40 @@ import socket
 import msgspec
 
 
+class Silence:
+    """How long a number has stood still, as far as repeated looks tell: no clock is read for a message."""
+
+    __slots__ = ("_moved", "_since")
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """It begins anew with the next look."""
+        self._moved = -1
+        self._since = 0.0
+
+    def seconds(self, now: float, moved: int) -> float:
+        """One look: seconds since the number `moved` was first seen, by the clock that tells `now`."""
+        if moved != self._moved:
+            self._moved = moved
+            self._since = now
+        return now - self._since
+
+
 class Peer:
     """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
 
-    __slots__ = ("_moved", "_silent_since", "answers", "error", "received_bytes", "sock")
+    __slots__ = ("answers", "error", "finishing", "received_bytes", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.answers = 0
         self.received_bytes = 0
-        # Why the peer was lost, if it was.
+        # This side ends it, because it is idle or the server stops: what still comes is thrown away.
+        self.finishing = False
+        # Why it broke, if it did.
         self.error: Exception | None = None
-        self._moved = -1
-        self._silent_since = 0.0
 
     @property
     def sent_bytes(self) -> int:
@@ -30,12 +51,10 @@ class Peer:
         """Bytes counted as sent that the kernel has not taken yet: a framework may hold some."""
         return 0
 
-    def silent_for(self, now: float, moved: int) -> float:
-        """Seconds since the number `moved` was first seen: no clock is read for a message, only for a look."""
-        if moved != self._moved:
-            self._moved = moved
-            self._silent_since = now
-        return now - self._silent_since
+    @property
+    def lost(self) -> bool:
+        """Whether it ended by a fault of the peer, or for want of an answer; not after this side had ended it."""
+        return self.error is not None and not self.finishing
 
 
 class Totals(msgspec.Struct, kw_only=True):

@@ -48,9 +48,13 @@ def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socke
 
 
 def set_options(listener: socket.socket, settings: Settings) -> None:
-    """What accepted sockets inherit: answers leave at once, and a peer that has vanished is found out."""
+    """What accepted sockets inherit: answers leave at once, and a peer that has vanished is found out.
+
+    A byte that was sent as urgent (MSG_OOB) stays in the stream: without SO_OOBINLINE recv(2) leaves it out, tcp(7).
+    """
     probe_seconds = settings.keepalive_seconds
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_seconds)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, probe_seconds // 4))

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ from iolab.work import AT_ONCE, Work
 
 # How long a server that is out of descriptors or memory leaves its listener alone (trio waits as long).
 PAUSE_SECONDS = 0.1
+# How many clients a turn accepts or refuses at most: whoever connects again and again stalls nobody for longer.
+ACCEPTS_A_TURN = 16
 # How often a server looks at its connections while it stops, when no event tells that they fell silent.
 DRAIN_TICK = 0.02
 # What is read at once from a peer who sends small messages: the largest bytes object that Python's own allocator makes.
@@ -53,6 +55,8 @@ class Server:
         # How often to look for idle connections; 0: never. Ten looks bring a connection's end to within a tenth.
         self.sweep_seconds = settings.idle_seconds / 10
         self._next_sweep = time.monotonic() + self.sweep_seconds
+        self._idle_clock = 0.0
+        self._last_look = time.monotonic()
         self._open: set[Peer] = set()
         self._totals = Totals()
         self._books = threading.Lock()
@@ -60,24 +64,34 @@ class Server:
 
     # Accepting
 
-    def accept(self) -> socket.socket | None:
-        """The next client that may stay. None: nobody waits (if the listener does not block), or nobody is accepted.
+    def accept_some(self) -> Iterator[socket.socket]:
+        """Those who wait and may stay, of ACCEPTS_A_TURN clients at most; at the stop, of all who are in the queue.
 
-        Those above `max_connections` are closed here; capacity errors start a pause. Other errors are bugs.
+        It ends earlier when nobody waits (if the listener does not block), or when nobody is accepted. Whoever is left
+        keeps the listener readable, and has the next turn. Those above `max_connections` are closed here; capacity
+        errors start a pause. Other errors are bugs.
         """
         self.resumed()
-        while not self.paused_until and self.listener.fileno() >= 0:
+        # At the stop the listener closes behind them: nobody else has a turn.
+        most = ACCEPTS_A_TURN + (self.accept_queue() if self.stop.requested else 0)
+        for _ in range(most):
+            if self.paused_until or self.listener.fileno() < 0:
+                return
             try:
                 sock, _ = self.listener.accept()
             except BlockingIOError:
-                return None
+                return
             except OSError as error:
                 self.not_accepted(error)
                 continue
             if self.admitted(sock):
-                return sock
-            sock.close()
-        return None
+                yield sock
+            else:
+                sock.close()
+
+    def accept(self) -> socket.socket | None:
+        """The next client that may stay, if one of a turn's does."""
+        return next(self.accept_some(), None)
 
     def admitted(self, sock: socket.socket) -> bool:
         """Whether the model can hold one more connection; one that it cannot is counted as refused."""
@@ -115,7 +129,7 @@ class Server:
         return True
 
     def close_listener(self) -> bool:
-        """At the stop, once `accept` has nobody left; return whether it is closed.
+        """At the stop, once `accept_some` has nobody left; return whether it is closed.
 
         A pause keeps it open: those in its queue came before the stop, and are accepted when others have left.
         """
@@ -171,6 +185,16 @@ class Server:
         self._next_sweep = time.monotonic() + self.sweep_seconds
         return True
 
+    def idle_clock(self) -> float:
+        """The clock of the clients' silence, in seconds; to be asked once for each look at all of them.
+
+        It goes on by two sweeps at most: in a turn that took longer the server was busy, and heard nobody.
+        """
+        now = time.monotonic()
+        self._idle_clock += min(now - self._last_look, 2 * self.sweep_seconds)
+        self._last_look = now
+        return self._idle_clock
+
     # The books
 
     def opened(self, peer: Peer) -> None:
@@ -183,10 +207,10 @@ class Server:
         """Fold the counters of a peer into the totals. Each model calls this exactly once for each that it opened."""
         with self._books:
             self._open.remove(peer)
-            self._totals.lost += peer.error is not None
+            self._totals.lost += peer.lost
             self._totals.unserved += unserved
             _add(self._totals, peer)
-        if peer.error:
+        if peer.lost:
             log.debug("lost", error=str(peer.error))
 
     def turn_away(self, peer: Peer) -> None:

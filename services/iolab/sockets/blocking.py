@@ -13,7 +13,7 @@ from iolab.server.books import Peer
 from iolab.server.errors import BUGS
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.server.stop import WAKE
-from iolab.sockets.farewell import begin_farewell, finished, unacknowledged
+from iolab.sockets.farewell import begin_farewell, finished, unacknowledged, unread
 from iolab.work import NoAnswer, Respond
 
 
@@ -79,8 +79,11 @@ class Conversation(Peer):
             try:
                 return self.sock.recv(self._read_size)
             except BlockingIOError:
-                # Silence, unless the peer is still taking answers out of the kernel's buffer.
-                if self._server.stop.requested or unacknowledged(self.sock) == in_flight:
+                if self._server.stop.requested:
+                    return b""
+                # Silence, unless bytes came when the time was over, or the peer is still taking answers out of the
+                # kernel's buffer.
+                if not unread(self.sock) and unacknowledged(self.sock) == in_flight:
                     return b""
 
     def _reply(self, data: bytes) -> None:
@@ -94,11 +97,12 @@ class Conversation(Peer):
             sent += self._send(memoryview(answer)[sent:])
 
     def _send(self, rest: bytes | memoryview) -> int:
-        """Send, waiting for room; return how much went. Raises BlockingIOError after `idle_seconds` without any."""
+        """Send, waiting for room; return how much went. Raises BlockingIOError if it waited for `idle_seconds`."""
         try:
             sent = self.sock.send(rest)
         except BlockingIOError:
             if not self._server.stop.requested:
+                self.finishing = True
                 raise
             # Interrupted: what is owed is sent all the same, and the stop's deadline bounds the wait.
             self.sock.setblocking(True)

@@ -136,7 +136,7 @@ class CompletionConnection(LoopPeer):
     def is_idle(self, now: float) -> bool:
         """As every LoopPeer; the time that an answer takes is not the peer's silence."""
         if self._unanswered is not None:
-            self._moved = -1
+            self._silence.end()
         return super().is_idle(now)
 
     def _owes(self) -> bool:
@@ -215,7 +215,7 @@ class CompletionConnection(LoopPeer):
         io_uring.point(self._send_now, self._last)
 
     def _go_on_with(self, data: bytes) -> None:
-        if self._finishing:
+        if self.finishing:
             self._unsent_bytes += len(data)
             self._receive_more()
         elif self._waits:

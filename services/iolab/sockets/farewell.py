@@ -47,8 +47,18 @@ def finished(sock: socket.socket) -> bool:
 
 
 def moved(peer: Peer) -> int:
-    """Bytes that moved either way: one has when the peer acknowledged it; those that sit in a buffer have not."""
-    return peer.received_bytes + peer.sent_bytes - peer.buffered() - unacknowledged(peer.sock)
+    """Bytes that moved either way. One of the peer's has when it came, also while the server is busy with others.
+
+    One of ours has when the peer acknowledged it; those that sit in a buffer have not.
+    """
+    came = peer.received_bytes + unread(peer.sock)
+    return came + peer.sent_bytes - peer.buffered() - unacknowledged(peer.sock)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that came and were not received yet: SIOCINQ, tcp(7)."""
+    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+    return waiting
 
 
 def unacknowledged(sock: socket.socket) -> int:

@@ -6,12 +6,16 @@ how much is owed, whether the connection is idle, and when it is quiet enough fo
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 
-from iolab.server.books import Peer
+from iolab.server.books import Peer, Silence
 from iolab.server.server import Server
 from iolab.sockets.farewell import begin_farewell, finished, moved, nothing_came
+
+# How often a number is asked for that another thread may be changing. An error that stays for so long is a bug.
+ATTEMPTS = 1000
 
 
 class Stream(Peer):
@@ -20,7 +24,7 @@ class Stream(Peer):
     What a framework still held when its peer was lost counts as sent: it does not tell.
     """
 
-    __slots__ = ("_server", "cut", "finishing", "held", "sent_bytes")
+    __slots__ = ("_quiet", "_server", "_silence", "cut", "held", "sent_bytes")
 
     sent_bytes: int
 
@@ -33,33 +37,27 @@ class Stream(Peer):
         self.held: Callable[[], int] = int
         # What the model does to end it at once.
         self.cut: Callable[[], object] = sock.close
-        # It was said farewell: what still comes is thrown away.
-        self.finishing = False
+        self._silence = Silence()
+        self._quiet = Silence()
         server.opened(self)
 
     def buffered(self) -> int:
         """Bytes that the framework was given and the kernel was not; asked for by the admin's thread too."""
-        while True:
-            try:
+        # asyncio counts over a deque, which its own thread may change meanwhile. That is over in a moment.
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(RuntimeError):
                 return self.held()
-            except RuntimeError:
-                # asyncio counts over a deque, and its own thread changed that meanwhile.
-                continue
-
-    def lost(self, error: OSError) -> None:
-        """Remember why the peer was lost, unless it was this side that ended it."""
-        if not self.finishing:
-            self.error = error
+        return self.held()
 
     def look(self, now: float) -> None:
-        """One look at it, now and then: cut it if no byte moved either way for `idle_seconds`."""
+        """One look at it, now and then: cut it if no byte moved either way for `idle_seconds`, by Server.idle_clock."""
         if self.sock.fileno() < 0:
             return
-        silent_for = self.silent_for(now, moved(self))
+        silent_seconds = self._silence.seconds(now, moved(self))
         if self.received_bytes > self.sent_bytes and not self.held():
             # The time that an answer takes is the server's: the client's begins when it is there.
-            self.silent_for(now, -1)
-        elif silent_for >= self._server.settings.idle_seconds:
+            self._silence.end()
+        elif silent_seconds >= self._server.settings.idle_seconds:
             self.finishing = True
             self.cut()
 
@@ -74,8 +72,8 @@ class Stream(Peer):
             if finished(self.sock):
                 self.cut()
             return
-        silent_for = min(self.silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
+        quiet_seconds = self._quiet.seconds(now, self.received_bytes)
         owed = self.received_bytes > self.sent_bytes or self.held()
-        if not owed and silent_for >= self._server.settings.drain_quiet_seconds and nothing_came(self.sock):
+        if not owed and quiet_seconds >= self._server.settings.drain_quiet_seconds and nothing_came(self.sock):
             self.finishing = True
             begin_farewell(self.sock)

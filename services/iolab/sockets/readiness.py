@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from iolab.server.books import Peer
+from iolab.server.books import Peer, Silence
 from iolab.server.errors import BUGS
 from iolab.server.server import Server
 from iolab.sockets.farewell import begin_farewell, finished, moved, nothing_came
@@ -23,14 +23,15 @@ class LoopPeer(Peer):
     was received. It may be one message ahead, for the moment in which that is on its way to the kernel.
     """
 
-    __slots__ = ("_answer", "_finishing", "_flowing", "_respond", "_server", "_unsent_bytes")
+    __slots__ = ("_answer", "_flowing", "_quiet", "_respond", "_server", "_silence", "_unsent_bytes")
 
     def __init__(self, server: Server, sock: socket.socket, respond: Respond) -> None:
         super().__init__(sock)
         self._server = server
         self._respond = respond
         self._answer = respond if respond is AT_ONCE else self._take_time
-        self._finishing = False
+        self._silence = Silence()
+        self._quiet = Silence()
         # Nothing stands between a message and its answer: nothing is owed, and neither side has said farewell. The one
         # thing that is asked for each message; whatever changes that says so here.
         self._flowing = True
@@ -43,20 +44,25 @@ class LoopPeer(Peer):
         return self.received_bytes - self._unsent_bytes
 
     def is_idle(self, now: float) -> bool:
-        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell."""
-        return self.silent_for(now, moved(self)) >= self._server.settings.idle_seconds
+        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell. If so, it is to end.
+
+        `now` is of Server.idle_clock, unless nobody else is served between two looks.
+        """
+        if self._silence.seconds(now, moved(self)) >= self._server.settings.idle_seconds:
+            self.finishing = True
+        return self.finishing
 
     def drain(self, now: float) -> bool:
         """One look at it while the server stops, at least every DRAIN_TICK seconds. False: it is over.
 
         Once quiet it is given its FIN; then what comes is thrown away until the peer has acknowledged everything.
         """
-        if self._finishing:
+        if self.finishing:
             return not finished(self.sock)
-        silent_for = min(self.silent_for(now, self.received_bytes), now - self._server.stop.requested_at)
-        quiet = not self._owes() and silent_for >= self._server.settings.drain_quiet_seconds
+        quiet_seconds = self._quiet.seconds(now, self.received_bytes)
+        quiet = not self._owes() and quiet_seconds >= self._server.settings.drain_quiet_seconds
         if quiet and nothing_came(self.sock):
-            self._finishing = True
+            self.finishing = True
             self._flowing = False
             begin_farewell(self.sock)
         return True
@@ -161,7 +167,7 @@ class Connection(LoopPeer):
             self._peer_finished = True
             self._flowing = False
             self.interest = WRITE if self._owed is not None else 0
-        elif self._finishing:
+        elif self.finishing:
             self._unsent_bytes += length
         else:
             answer = self._answer(data)
