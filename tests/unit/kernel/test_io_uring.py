@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -45,6 +46,42 @@ def test_more_submissions_than_the_ring_holds_are_all_done_round_after_round(rin
         completions = done(ring, count)
         assert sorted(operation for operation, _, _ in completions) == list(range(count))
         assert {result for _, result, _ in completions} == {-errno.ETIME}
+
+
+@pytest.mark.parametrize("takes", [0, 1])
+def test_a_kernel_that_takes_less_than_all_is_given_the_rest_before_anyone_goes_on(
+    ring: io_uring.Ring, monkeypatch: pytest.MonkeyPatch, takes: int
+) -> None:
+    """Without memory for requests it takes some, or fails with EAGAIN if it took none."""
+    enter, short_of_memory = io_uring._syscall, [True, True]
+
+    def enter_in_need(number: int, descriptor: int, count: int, *others: int) -> int:
+        if not (count and short_of_memory):
+            return int(enter(number, descriptor, count, *others))
+        short_of_memory.pop()
+        ctypes.set_errno(errno.EAGAIN)
+        return int(enter(number, descriptor, takes, 0, 0, 0, 0)) if takes else -1
+
+    monkeypatch.setattr(io_uring, "_syscall", enter_in_need)
+    left, right = socket.socketpair()
+    with left, right:
+        data = bytearray(b"abcd")
+        for number in range(4):
+            send = io_uring.send(left.fileno(), number)
+            io_uring.set_address_and_size(send, io_uring.ADDRESS_AT, address_of(data) + number, 1)
+            ring.submit(send)
+        handed = ring.handed
+        ring.wait(0)
+        assert (ring.handed, short_of_memory) == (handed + 1, [])
+        # Whoever submitted that may use the memory for something else now.
+        data[:] = b"----"
+        ring.wait(0)
+        right.setblocking(False)
+        assert right.recv(10) == b"abcd"
+
+
+def address_of(data: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
 def test_what_is_sent_arrives_in_buffers_that_are_used_again(ring: io_uring.Ring) -> None:

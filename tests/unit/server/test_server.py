@@ -13,9 +13,9 @@ import pytest
 
 from iolab.configs import override
 from iolab.registry import MODELS
-from iolab.server.books import Peer
+from iolab.server.books import Peer, Silence
 from iolab.server.listener import accept_queue, listen, listen_together, set_options
-from iolab.server.server import Server
+from iolab.server.server import ACCEPTS_A_TURN, Server
 from iolab.server.stop import Stop
 from iolab.settings import SELECT_LIMIT, Settings
 
@@ -116,6 +116,32 @@ def test_one_more_than_max_connections_is_closed_at_once_and_counted(listener: s
     first.close()
 
 
+@pytest.mark.parametrize("room", [1, 40])
+def test_a_turn_accepts_or_refuses_so_many_and_leaves_the_rest_to_the_next(listener: socket.socket, room: int) -> None:
+    crowd = [a_socket() for _ in range(40)]
+    fake = Listener(*crowd)
+    server = a_server(listener, accepts=fake, max_connections=room)
+    for turn in (1, 2):
+        for sock in server.accept_some():
+            server.opened(Counted(sock))
+        assert fake.asked == turn * ACCEPTS_A_TURN
+    assert server.open_count() == min(room, 2 * ACCEPTS_A_TURN)
+    assert server.totals().refused == 2 * ACCEPTS_A_TURN - server.open_count()
+    for sock in crowd:
+        sock.close()
+
+
+def test_at_the_stop_everyone_in_the_queue_is_accepted(listener: socket.socket) -> None:
+    listener.setblocking(False)
+    listener.listen(64)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * ACCEPTS_A_TURN):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        server = a_server(listener)
+        server.stop.request()
+        assert len([stack.enter_context(sock) for sock in server.accept_some()]) == 3 * ACCEPTS_A_TURN
+
+
 def test_the_log_tells_of_trouble_once_a_second_at_most(
     listener: socket.socket, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +176,36 @@ def test_idle_connections_are_looked_for_ten_times_in_idle_seconds(listener: soc
     assert server.timeout() == 0
     assert server.sweep_is_due()
     assert not server.sweep_is_due()
+
+
+def test_a_turn_in_which_the_server_was_busy_counts_as_two_looks_at_most(
+    listener: socket.socket, clock: list[float]
+) -> None:
+    server = a_server(listener, idle_seconds=5)
+    begin = server.idle_clock()
+    clock[0] += 0.5
+    assert server.idle_clock() - begin == pytest.approx(0.5)
+    clock[0] += 60
+    assert server.idle_clock() - begin == pytest.approx(0.5 + 1.0)
+
+
+def test_two_who_look_at_one_silence_each_have_a_memory_of_their_own() -> None:
+    one, other = Silence(), Silence()
+    assert (one.seconds(100, 7), other.seconds(101, 8)) == (0, 0)
+    assert (one.seconds(105, 7), other.seconds(105, 8)) == (5, 4)
+    one.end()
+    assert (one.seconds(106, 7), other.seconds(106, 8)) == (0, 5)
+
+
+def test_what_befell_a_peer_that_this_side_had_ended_is_no_loss(listener: socket.socket) -> None:
+    server = a_server(listener)
+    with a_socket() as sock:
+        for finishing, lost in ((True, 0), (False, 1)):
+            peer = Counted(sock)
+            server.opened(peer)
+            peer.finishing, peer.error = finishing, BrokenPipeError()
+            server.closed(peer)
+            assert server.totals().lost == lost
 
 
 def test_the_books_hold_open_and_closed_connections(listener: socket.socket) -> None:
