@@ -67,14 +67,14 @@ def run(settings: Settings) -> int:
     stop.watch(settings.drain_seconds, lambda reason: log.warning("cut", reason=reason))
     with contextlib.ExitStack() as stack:
         stack.callback(server.kill)
-        admin = open_admin(Measured(server, stop), settings.host, settings.admin_port)
+        admin = open_admin(Measured(server, stop), settings)
         start_thread(admin.serve_forever, "admin")
-        stack.enter_context(run_files.announced(YARDSTICK.slug, host, port, admin.server_port, settings.drain_seconds))
+        stack.enter_context(run_files.announced(YARDSTICK.slug, host, port, admin.port, settings.drain_seconds))
         log.info(
             "listening",
             host=host,
             port=port,
-            admin_port=admin.server_port,
+            admin_port=admin.port,
             pid=os.getpid(),
             limits=msgspec.structs.asdict(limits),
             settings={key: getattr(settings, key) for key in ("host", "port", "backlog", "buffer_size")},

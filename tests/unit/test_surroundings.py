@@ -1,4 +1,4 @@
-"""What surrounds the models: orphans, threads, run files, the log."""
+"""What surrounds the models: threads, run files, the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from iolab import log
-from iolab.kernel import orphans
 from iolab.kernel.threads import NoThread, start_thread
 from iolab.observe.xray import photograph
 from iolab.registry import MODELS
@@ -22,34 +21,6 @@ from iolab.run import launcher
 from iolab.settings import Settings
 
 DEADLINE = 20.0
-
-
-def test_a_closed_connection_is_an_orphan_until_its_peer_has_acknowledged_everything() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host, port = listener.getsockname()
-        with socket.socket() as peer:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            peer.connect(listener.getsockname())
-            sock, _ = listener.accept()
-            sock.setblocking(False)
-            sent = 0
-            try:
-                while True:
-                    sent += sock.send(b"a" * 65536)
-            except BlockingIOError:
-                pass
-            assert orphans.count(host, port) == 0, "it is open still"
-            sock.close()
-            assert orphans.count(host, port) == orphans.count("0.0.0.0", port) == 1
-            assert orphans.count("127.0.0.2", port) == 0, "it is of another address"
-            got = 0
-            while data := peer.recv(65536):
-                got += len(data)
-            assert got == sent
-            end = time.monotonic() + DEADLINE
-            while orphans.count(host, port):
-                assert time.monotonic() < end
-            orphans.wait_until_acknowledged(host, port)
 
 
 def test_a_photograph_shows_each_thread_by_name_and_by_the_call_it_waits_in() -> None:

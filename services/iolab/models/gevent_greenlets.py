@@ -42,7 +42,8 @@ def patch() -> None:
     Threads stay what they are: the stop has to wait for its signals, the admin port to look at the hub from outside.
     """
     monkey.patch_socket(dns=False)
-    monkey.patch_select()
+    # It leaves select.epoll, which nothing but the admin port's thread waits in.
+    monkey.patch_select(aggressive=False)
     monkey.patch_time()
 
 

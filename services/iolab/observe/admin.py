@@ -1,153 +1,66 @@
-"""The admin port: /healthz, /metrics and /threads over HTTP, in a thread of its own, or in a supervisor's loop.
+"""The admin port and its pages: /healthz, /metrics and /threads.
 
 A scrape reads counters that the model's threads write for themselves, so that no message pays for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import socket
 import threading
-from collections.abc import Callable, Iterable
-from socketserver import TCPServer
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
+from iolab.observe.http import BACKLOG, HttpServer, Page, text
 from iolab.observe.metrics import Books, Shown, Use
 from iolab.observe.xray import photograph
-from iolab.server.errors import CAPACITY
-from iolab.server.server import PAUSE_SECONDS, Server
-
-# A client of the admin port that says nothing is let go after so many seconds: one at a time is served.
-REQUEST_SECONDS = 5
-# As long as that a supervisor waits for a client that does not take its page.
-ANSWER_SECONDS = 1
-# Above this a request that came bit by bit is answered as it is: no page needs so much.
-REQUEST_BYTES = 65536
-
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
+from iolab.server.listener import bind
+from iolab.server.server import Server
+from iolab.settings import Settings
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_SECONDS
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: the log is about the server's life."""
-
-
-class _HeardHandler(_Handler):
-    """Answers a request that has come already."""
-
-    timeout = ANSWER_SECONDS
-
-    def __init__(self, request: socket.socket, client_address: Any, server: Admin, heard: bytes) -> None:
-        self._heard = heard
-        super().__init__(request, client_address, server)
-
-    def setup(self) -> None:
-        """Read what was heard, and no socket."""
-        super().setup()
-        self.rfile.close()
-        self.rfile = io.BufferedReader(io.BytesIO(self._heard))
+def open_admin(shown: Shown, settings: Settings) -> HttpServer:
+    """The admin port of a server, on the settings' `host` and `admin_port`; 0: the kernel picks. Raises OSError."""
+    listener = bind(settings, settings.admin_port)
+    try:
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return HttpServer(listener, AdminPages(shown).page)
 
 
-class Admin(WSGIServer):
-    """The admin port, bound. `serve_forever` is for a thread; a loop watches it, and what `accept` gives."""
+class AdminPages:
+    """What is answered on the admin port of a server."""
 
-    # Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
-    request_queue_size = 64
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+        self._registry = CollectorRegistry()
+        if isinstance(shown, Server):
+            self._registry.register(Books(shown))
+        self._registry.register(Use(shown))
+        self._pages = {"/healthz": self._healthz, "/metrics": self._metrics, "/threads": self._threads}
 
-    def server_bind(self) -> None:
-        """Bind without asking the DNS for our own name, as WSGIServer does: an answer may take seconds."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
+    def page(self, path: str, accept: str) -> Page:
+        """The page of a path, in a form that the Accept header allows."""
+        if path not in self._pages:
+            return text(404, f"no page {path}; there are: {', '.join(self._pages)}")
+        return self._pages[path](accept)
 
-    def get_request(self) -> tuple[Any, Any]:
-        """As the model does: the loop above asks at once again, and would spin while there are no descriptors."""
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in CAPACITY:
-                # Not time.sleep: gevent's would make a hub for this thread now, which takes descriptors.
-                threading.Event().wait(PAUSE_SECONDS)
-            raise
+    def _healthz(self, _accept: str) -> Page:
+        stopping = self._shown.stop.requested
+        return _json(503 if stopping else 200, {"model": self._shown.model.slug, "stopping": stopping})
 
-    def accept(self) -> Caller | None:
-        """The next client, for a loop; None: it has left already, or there is no capacity."""
-        try:
-            sock, address = self.get_request()
-        except OSError:
-            return None
-        return Caller(self, sock, address)
+    def _metrics(self, accept: str) -> Page:
+        encode, content_type = choose_encoder(accept)
+        return Page(200, content_type, encode(self._registry))
 
-
-class Caller:
-    """A client of the admin port whose request may come bit by bit: nobody waits for it but a loop."""
-
-    def __init__(self, admin: Admin, sock: socket.socket, address: Any) -> None:
-        self.sock = sock
-        self._admin = admin
-        self._address = address
-        self._heard = b""
-        sock.setblocking(False)
-
-    def hear(self) -> bool:
-        """Take what came; return whether that is all: a request, or the client's end."""
-        try:
-            data = self.sock.recv(REQUEST_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        self._heard += data
-        return not data or len(self._heard) >= REQUEST_BYTES or self._heard.endswith((b"\r\n\r\n", b"\n\n"))
-
-    def answer(self) -> None:
-        """Answer what was heard, and close."""
-        # One that has left meanwhile has no need of it.
-        with contextlib.suppress(OSError):
-            _HeardHandler(self.sock, self._address, self._admin, self._heard)
-        self.close()
-
-    def close(self) -> None:
-        """Close."""
-        self._admin.shutdown_request(self.sock)
+    def _threads(self, _accept: str) -> Page:
+        # A supervisor has one thread that serves, and takes the picture with it: it is seen running.
+        leave_out = 0 if self._shown.model.forks else threading.get_native_id()
+        processes = photograph(self._shown.processes(), leave_out=leave_out)
+        return _json(200, {"model": self._shown.model.slug, "processes": processes})
 
 
-def open_admin(shown: Shown, host: str, port: int) -> Admin:
-    """Bind the admin port, which the kernel picks if `port` is 0; `server_port` tells. Raises OSError."""
-    registry = CollectorRegistry()
-    if isinstance(shown, Server):
-        registry.register(Books(shown))
-    registry.register(Use(shown))
-    metrics = make_wsgi_app(registry)
-
-    def application(environment: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        match environment["PATH_INFO"]:
-            case "/healthz":
-                stopping = shown.stop.requested
-                status = "503 Service Unavailable" if stopping else "200 OK"
-                return _answer(start_response, status, {"model": shown.model.slug, "stopping": stopping})
-            case "/metrics":
-                body: Iterable[bytes] = metrics(environment, start_response)
-                return body
-            case "/threads":
-                # A supervisor has one thread only, and takes the picture with it: it is seen running.
-                leave_out = 0 if shown.model.forks else threading.get_native_id()
-                processes = photograph(shown.processes(), leave_out=leave_out)
-                return _answer(start_response, "200 OK", {"model": shown.model.slug, "processes": processes})
-            case path:
-                pages = "/healthz, /metrics, /threads"
-                return _answer(start_response, "404 Not Found", {"error": f"no page {path}; there are: {pages}"})
-
-    return make_server(host, port, application, Admin, _Handler)
-
-
-def _answer(start_response: StartResponse, status: str, body: object) -> list[bytes]:
-    start_response(status, [("Content-Type", "application/json")])
-    return [json.dumps(body).encode() + b"\n"]
+def _json(status: int, body: object) -> Page:
+    return Page(status, "application/json", json.dumps(body).encode() + b"\n")

@@ -12,7 +12,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iolab.observe.xray import switches
+from iolab.observe.xray import run_queue_seconds, switches
 from iolab.registry import Model
 from iolab.server.server import Server
 from iolab.server.stop import Stop
@@ -113,6 +113,13 @@ class Use(Collector):
         counter.add_metric([slug, "voluntary"], used.voluntary_switches)
         counter.add_metric([slug, "involuntary"], used.involuntary_switches)
         yield counter
+        counter = CounterMetricFamily(
+            "iolab_process_run_queue_seconds",
+            "Time in which a thread was ready to run and had no processor, added up",
+            labels=["model"],
+        )
+        counter.add_metric([slug], used.run_queue_seconds)
+        yield counter
 
 
 def _gauges(slug: str, gauges: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
@@ -133,6 +140,7 @@ class Usage(msgspec.Struct, kw_only=True):
     system_seconds: float
     voluntary_switches: int
     involuntary_switches: int
+    run_queue_seconds: float = 0.0
 
 
 def usage(pids: Iterable[int]) -> Usage:
@@ -153,6 +161,7 @@ def usage(pids: Iterable[int]) -> Usage:
             used.system_seconds += cpu.system
             used.voluntary_switches += voluntary
             used.involuntary_switches += involuntary
+            used.run_queue_seconds += run_queue_seconds(pid)
             used.memory_bytes += process.memory_info().rss
             used.threads += process.num_threads()
             used.descriptors += process.num_fds()

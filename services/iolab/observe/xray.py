@@ -51,6 +51,18 @@ def switches(pid: int) -> tuple[int, int]:
     return voluntary, involuntary
 
 
+def run_queue_seconds(pid: int) -> float:
+    """How long the threads that a process has now were ready to run and did not, added up.
+
+    Documentation/scheduler/sched-stats.rst of the kernel; 0 where it does not count that. Raises OSError if it is gone.
+    """
+    nanoseconds = 0
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            nanoseconds += int((folder / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
+
+
 def photograph(pids: Iterable[int], *, leave_out: int) -> list[dict[str, Any]]:
     """The processes and their threads at this moment, but for the thread `leave_out`, which holds the camera.
 

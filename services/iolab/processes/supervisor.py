@@ -25,9 +25,9 @@ from typing import NoReturn
 import msgspec
 
 from iolab import log
-from iolab.kernel import orphans
+from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import name_thread
-from iolab.observe.admin import Admin, Caller
+from iolab.observe.http import HttpServer
 from iolab.processes.child import ChildServer
 from iolab.processes.messages import ASK, MESSAGE_BYTES, Books, Trouble
 from iolab.registry import Model
@@ -45,8 +45,6 @@ BACK_OFF_SECONDS = 0.1
 # How long a child is waited for that does not tell its books, because it is suspended, say; less while the stop waits.
 BOOKS_SECONDS = 5.0
 LAST_BOOKS_SECONDS = 0.5
-# Of more clients of the admin port who have not said what they want, the first one is let go.
-CALLERS = 16
 
 
 class ChildrenFail(Exception):
@@ -77,19 +75,18 @@ class Supervisor(Server):
         self.listeners = listeners
         # How many connections each child has open, in memory that all share. Each writes its own number: no lock.
         self.open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
-        self._address: tuple[str, int] = listeners[0].getsockname()[:2]
         self._children: dict[int, Child] = {}
         # When to start those that are missing; how many times in a row each has failed; whom each replaces.
         self._due = dict.fromkeys(range(len(listeners)), 0.0)
         self._failures = [0] * len(listeners)
         self._predecessors: dict[int, int] = {}
-        self._callers: list[Caller] = []
         self._failed = False
         self._lost = False
 
-    def look_after(self, admin: Admin, cut: Callable[[str], None]) -> None:
-        """Have `supervise` answer the admin port, and `cut` log, with the reason, what the stop's deadline cuts."""
+    def look_after(self, admin: HttpServer, orphans: Orphans, cut: Callable[[str], None]) -> None:
+        """Have `supervise` answer the admin port and wait for the `orphans`, and `cut` log what the deadline cuts."""
         self._admin = admin
+        self._orphans = orphans
         self._cut = cut
 
     def supervise(self, serve: Serve) -> None:
@@ -100,20 +97,19 @@ class Supervisor(Server):
         name_thread("supervisor")
         self._serve = serve
         self._signals = open_signals()
-        self._admin.socket.setblocking(False)
         with selectors.DefaultSelector() as self._selector:
             self._selector.register(self._signals, selectors.EVENT_READ, self._take_signal)
-            self._selector.register(self._admin, selectors.EVENT_READ, self._accept_caller)
+            self._selector.register(self._admin, selectors.EVENT_READ, self._admin.advance)
             self._start_those_due()
-            while not self.stop.requested or self._children or orphans.count(*self._address):
+            while not self.stop.requested or self._children or self._orphans.count():
                 if self.stop.requested and time.monotonic() >= self._deadline():
                     self._end("deadline")
                 for key, _ in self._selector.select(self._seconds_to_wait()):
                     key.data()
+                # For those of its clients who say nothing.
+                self._admin.advance()
                 self._start_those_due()
-        for caller in self._callers:
-            caller.close()
-        self._admin.server_close()
+        self._admin.close()
         os.close(self._signals)
         if self._failed:
             raise ChildrenFail(f"a process ended {FAILURES} times as soon as it was started")
@@ -179,9 +175,9 @@ class Supervisor(Server):
         try:
             self._selector.close()
             os.close(self._signals)
+            self._admin.close()
+            self._orphans.close()
             for inherited in (
-                self._admin.socket,
-                *(caller.sock for caller in self._callers),
                 *(child.channel for child in self._children.values()),
                 *(listener for listener in self.listeners if listener is not self.listeners[number]),
             ):
@@ -279,12 +275,15 @@ class Supervisor(Server):
 
     def _seconds_to_wait(self) -> float | None:
         """Until something is to be done that no descriptor tells; None: never."""
+        now = time.monotonic()
         moments = list(self._due.values())
+        if (seconds := self._admin.seconds_left()) is not None:
+            moments.append(now + seconds)
         if self.stop.requested:
             moments.append(self._deadline())
             if not self._children:
                 return DRAIN_TICK
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        return max(0.0, min(moments) - now) if moments else None
 
     # What is seen
 
@@ -305,26 +304,6 @@ class Supervisor(Server):
                 return
             for descriptor, _ in ready:
                 self._listen_to(silent[descriptor])
-
-    def _accept_caller(self) -> None:
-        caller = self._admin.accept()
-        if caller is None:
-            return
-        self._callers.append(caller)
-        self._selector.register(caller.sock, selectors.EVENT_READ, partial(self._hear, caller))
-        if len(self._callers) > CALLERS:
-            silent = self._callers[0]
-            self._forget(silent)
-            silent.close()
-
-    def _hear(self, caller: Caller) -> None:
-        if caller in self._callers and caller.hear():
-            self._forget(caller)
-            caller.answer()
-
-    def _forget(self, caller: Caller) -> None:
-        self._callers.remove(caller)
-        self._selector.unregister(caller.sock)
 
 
 def _add(totals: Totals, more: Totals) -> None:

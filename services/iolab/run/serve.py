@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from iolab import log
-from iolab.kernel import orphans
+from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import NoThread, name_thread, start_thread
 from iolab.observe.admin import open_admin
 from iolab.processes.supervisor import ChildrenFail, Supervisor
@@ -57,29 +57,30 @@ def run(model: Model, settings: Settings) -> None:
         where = f"{settings.host}:{settings.port}"
         raise StartError(f"{where}: {error.strerror}; stop what listens there, or choose another port") from None
     host, port = server.listener.getsockname()[:2]
+    orphans = Orphans(server.listener)
     try:
-        admin = open_admin(server, settings.host, settings.admin_port)
+        admin = open_admin(server, settings)
     except OSError as error:
         where = f"{settings.host}:{settings.admin_port}"
         raise StartError(f"admin port {where}: {error.strerror}; choose another admin_port") from None
 
     def cut(reason: str) -> None:
         # Those too who were never accepted: a model that is still getting ready has them in its queue.
-        connections = server.open_count() + server.accept_queue() + orphans.count(host, port)
+        connections = server.open_count() + server.accept_queue() + orphans.count()
         log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
 
     stop.then(lambda: log.info("draining", open=server.open_count(), waiting=server.waiting()))
     if isinstance(server, Supervisor):
-        server.look_after(admin, cut)
+        server.look_after(admin, orphans, cut)
     else:
         start_thread(admin.serve_forever, "admin")
         stop.watch(settings.drain_seconds, cut)
-    with run_files.announced(model.slug, host, port, admin.server_port, settings.drain_seconds):
+    with run_files.announced(model.slug, host, port, admin.port, settings.drain_seconds):
         log.info(
             "listening",
             host=host,
             port=port,
-            admin_port=admin.server_port,
+            admin_port=admin.port,
             pid=os.getpid(),
             limits=msgspec.structs.asdict(server.limits),
             settings=msgspec.to_builtins(settings),
@@ -92,7 +93,7 @@ def run(model: Model, settings: Settings) -> None:
             raise StartError(str(error)) from None
         except ChildrenFail as error:
             raise StartError(f"{error}; the log and the messages above tell why") from None
-        orphans.wait_until_acknowledged(host, port)
+        orphans.wait()
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
 

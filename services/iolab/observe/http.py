@@ -1,0 +1,230 @@
+"""One small HTTP server for all models: GET and HEAD, one answer a connection, and no client that holds up another.
+
+It never blocks. A supervisor's loop watches its descriptor, which is readable while one of its sockets is ready, and
+calls `advance`; elsewhere a thread does nothing else. Parsing is h11's (RFC 9112); the sockets are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import h11
+
+from iolab import log
+from iolab.server.errors import CAPACITY
+from iolab.server.server import PAUSE_SECONDS
+
+# From accept to the whole request, and from then until the answer is taken: who takes longer is let go.
+REQUEST_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+# Of more clients at once, the one that has said least for longest is let go.
+CLIENTS = 64
+# A request's line and headers; no page needs so much.
+REQUEST_BYTES = 16384
+# Clients that are accepted, and reads that are made, before others have their turn.
+AT_ONCE = 16
+READ_BYTES = 65536
+# Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
+BACKLOG = 64
+
+
+class Page(NamedTuple):
+    """An answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+# Answers the path of a request (`/metrics`), given its Accept header.
+Pages = Callable[[str, str], Page]
+
+
+def text(status: int, line: str) -> Page:
+    """A page of one line."""
+    return Page(status, "text/plain; charset=utf-8", line.encode() + b"\n")
+
+
+class HttpServer:
+    """Answers whoever connects to `listener`, which is bound and listens, with `pages`."""
+
+    def __init__(self, listener: socket.socket, pages: Pages) -> None:
+        self._listener = listener
+        self._pages = pages
+        listener.setblocking(False)
+        self._epoll = select.epoll()
+        self._epoll.register(listener, select.EPOLLIN)
+        # By descriptor, the oldest first.
+        self._clients: dict[int, _Client] = {}
+        # Out of descriptors until then: a listener that stays readable would have the loop spin.
+        self._paused_until = 0.0
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        number: int = self._listener.getsockname()[1]
+        return number
+
+    def fileno(self) -> int:
+        """Readable while there is something to do for `advance`."""
+        return self._epoll.fileno()
+
+    def seconds_left(self) -> float | None:
+        """Until `advance` has something to do that the descriptor does not tell; None: never."""
+        moments = [client.deadline for client in self._clients.values()]
+        if self._paused_until:
+            moments.append(self._paused_until)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def serve_forever(self) -> None:
+        """Wait and answer, in a thread of its own. It sleeps as long as nobody asks."""
+        while True:
+            self.advance(self.seconds_left())
+
+    def advance(self, timeout: float | None = 0) -> None:
+        """Do what there is to do, after waiting for `timeout` seconds at most; None: for however long."""
+        for descriptor, _ in self._epoll.poll(timeout):
+            if client := self._clients.get(descriptor):
+                self._go_on(client)
+            elif descriptor == self._listener.fileno():
+                self._accept()
+        now = time.monotonic()
+        if self._paused_until and now >= self._paused_until:
+            self._paused_until = 0.0
+            self._epoll.register(self._listener, select.EPOLLIN)
+        for client in [client for client in self._clients.values() if client.deadline <= now]:
+            self._end(client)
+
+    def close(self) -> None:
+        """Let everybody go, and listen no more."""
+        for client in list(self._clients.values()):
+            self._end(client)
+        self._epoll.close()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                sock, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Others are gone already, and of no interest.
+                if error.errno in CAPACITY:
+                    self._epoll.unregister(self._listener)
+                    self._paused_until = time.monotonic() + PAUSE_SECONDS
+                    return
+                continue
+            if len(self._clients) == CLIENTS:
+                self._end(next(iter(self._clients.values())))
+            sock.setblocking(False)
+            self._clients[sock.fileno()] = _Client(sock)
+            self._epoll.register(sock, select.EPOLLIN)
+
+    def _go_on(self, client: _Client) -> None:
+        try:
+            if client.hears and (request := client.hear()):
+                client.answer(self._page(request), head=isinstance(request, h11.Request) and request.method == b"HEAD")
+            if client.owes:
+                client.send()
+                if client.owes:
+                    self._epoll.modify(client.sock, select.EPOLLOUT)
+                else:
+                    # Whatever is unread when a socket is closed becomes an RST, which destroys answers on their way: it
+                    # is read to its end first.
+                    client.sock.shutdown(socket.SHUT_WR)
+                    self._epoll.modify(client.sock, select.EPOLLIN)
+            elif client.answered and client.is_gone():
+                self._end(client)
+        except OSError:
+            self._end(client)
+
+    def _page(self, request: h11.Request | Page) -> Page:
+        if isinstance(request, Page):
+            return request
+        if request.method not in (b"GET", b"HEAD"):
+            return text(405, "only GET and HEAD are answered here")
+        path = request.target.decode("ascii", "replace").partition("?")[0]
+        accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
+        try:
+            return self._pages(path, accept)
+        except Exception as error:
+            # A page that fails is no reason to serve no other: the model goes on too.
+            log.warning("page_failed", page=path, error=f"{type(error).__name__}: {error}")
+            return text(500, f"{path} failed: {type(error).__name__}: {error}")
+
+    def _end(self, client: _Client) -> None:
+        del self._clients[client.sock.fileno()]
+        client.sock.close()
+
+
+class _Client:
+    """A client from its first byte to its last."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.deadline = time.monotonic() + REQUEST_SECONDS
+        self.answered = False
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES)
+        self._owed = b""
+
+    @property
+    def hears(self) -> bool:
+        """Whether its request is still to come."""
+        return not self.answered
+
+    @property
+    def owes(self) -> bool:
+        """Whether some of its answer is to be sent."""
+        return bool(self._owed)
+
+    def hear(self) -> h11.Request | Page | None:
+        """The request, once its headers are there; or what it is told where it is none. Raises OSError if it left."""
+        try:
+            data = self.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise ConnectionResetError("it left")
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            return text(error.error_status_hint, f"not a request: {error}")
+        return event if isinstance(event, h11.Request) else None
+
+    def answer(self, page: Page, *, head: bool) -> None:
+        """Owe it a page; of one that is asked for by HEAD the headers only."""
+        self.answered = True
+        self.deadline = time.monotonic() + ANSWER_SECONDS
+        headers = [
+            ("Content-Type", page.content_type),
+            ("Content-Length", str(len(page.body))),
+            ("Connection", "close"),
+        ]
+        if page.status == 405:
+            headers.append(("Allow", "GET, HEAD"))
+        parts = [self._http.send(h11.Response(status_code=page.status, headers=headers))]
+        if not head:
+            parts.append(self._http.send(h11.Data(data=page.body)))
+        self._owed = b"".join(part for part in parts if part)
+
+    def send(self) -> None:
+        """Send what is owed, as far as the socket takes it."""
+        with contextlib.suppress(BlockingIOError):
+            self._owed = self._owed[self.sock.send(self._owed) :]
+
+    def is_gone(self) -> bool:
+        """Whether it has closed, after its answer; what it still says is thrown away."""
+        try:
+            for _ in range(AT_ONCE):
+                if not self.sock.recv(READ_BYTES):
+                    return True
+        except BlockingIOError:
+            pass
+        return False
