@@ -20,6 +20,7 @@ from iolab.task_queue import address, own_broker
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
+from tests.support.launcher import alive
 from tests.support.missing import skip
 from tests.support.models import only
 from tests.support.server import RunningServer
@@ -94,34 +95,78 @@ def test_the_work_is_done_elsewhere(start: Start) -> None:
     assert server.cpu_seconds() - before < 0.5
 
 
-def with_parts_of_its_own(lab: Lab) -> tuple[RunningServer, list[psutil.Process]]:
-    """A server without a configured broker, that answers; and the broker and the worker that it has started."""
-    server = lab.start(broker_url=None)
-    with server.connect() as client:
-        assert peers.ask(client, b"hello") == b"HELLO"
-    children = psutil.Process(server.pid).children()
-    assert len(children) == 2
-    return server, children
+class Own:
+    """A server without a configured broker, that answers; and what it has started for itself."""
+
+    def __init__(self, lab: Lab, **settings: Any) -> None:
+        self.server = lab.start(broker_url=None, **settings)
+        with self.server.connect() as client:
+            assert peers.ask(client, b"hello") == b"HELLO"
+        self.children = psutil.Process(self.server.pid).children(recursive=True)
+        (self.folder,) = {Path(child.cwd()) for child in self.children} & set(
+            Path(tempfile.gettempdir()).glob("iolab-broker-*")
+        )
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """As systemd does: the server hears of it last, so that a child that heeds it has begun to end by then."""
+        for process in (*self.children, psutil.Process(self.server.pid)):
+            process.send_signal(number)
+
+    def assert_nothing_is_left(self) -> None:
+        """No process, no folder."""
+        eventually(lambda: not alive(self.children), "all of them end")
+        eventually(lambda: not self.folder.exists(), "the folder is removed")
 
 
 @as_processes
 def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_it_ends(lab: Lab) -> None:
-    server, children = with_parts_of_its_own(lab)
-
-    server.stop()
-    assert server.wait() == 0
-    psutil.wait_procs(children, timeout=60)
-    assert not [child for child in children if child.is_running()]
+    own = Own(lab)
+    own.server.stop()
+    assert own.server.wait() == 0
+    assert not own.folder.exists()
+    own.assert_nothing_is_left()
 
 
 @as_processes
 def test_a_broker_and_a_worker_of_its_own_end_with_it_also_when_it_is_killed(lab: Lab) -> None:
-    server, children = with_parts_of_its_own(lab)
-    os.kill(server.pid, signal.SIGKILL)
-    eventually(
-        lambda: not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE],
-        "both end",
-    )
+    own = Own(lab)
+    os.kill(own.server.pid, signal.SIGKILL)
+    own.assert_nothing_is_left()
+
+
+@as_processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_for_every_process_of_it_costs_nobody_his_answer(lab: Lab, number: signal.Signals) -> None:
+    own = Own(lab, work={"wait_ms": 500})
+    client = own.server.connect()
+    client.sendall(b"hello")
+    eventually(lambda: own.server.metric("received_bytes_total") == 10, "he is being served")
+    own.signal_all(number)
+    assert peers.read_exactly(client, 5) == b"HELLO"
+    peers.half_close(client)
+    assert peers.read_to_end(client) == b""
+    assert own.server.wait() == 0
+    own.assert_nothing_is_left()
+
+
+@as_processes
+@pytest.mark.parametrize("drain_seconds", [1, 60], ids=["deadline", "second signal"])
+def test_a_stop_that_is_cut_short_leaves_nothing_either(lab: Lab, drain_seconds: int) -> None:
+    own = Own(lab, drain_seconds=drain_seconds, drain_quiet_seconds=0.5)
+    worker = next(child for child in own.children if "iolab.task_queue.worker" in child.cmdline())
+    worker.suspend()
+    client = own.server.connect()
+    client.sendall(b"hello")
+
+    def ended() -> bool:
+        if drain_seconds == 60:
+            own.server.stop()
+        return own.server.exit_code() is not None
+
+    own.server.stop()
+    eventually(ended, "it is cut short")
+    assert own.server.exit_code() == 1
+    own.assert_nothing_is_left()
 
 
 @as_processes
@@ -241,6 +286,75 @@ def test_a_suspended_worker_is_taken_for_dead_and_its_late_answer_is_thrown_away
 
     for text in (b"one", b"two", b"three"):
         assert peers.ask(client, text) == text.upper()
+
+
+def _waiting(parts: Parts, command: str) -> list[str]:
+    """The broker's clients that wait in it with this command."""
+    clients = parts.store().client_list()
+    return [client["id"] for client in clients if client["cmd"] == command and "b" in client["flags"]]
+
+
+def _end_with_an_error(parts: Parts, command: str) -> bool:
+    """Have the broker answer such a command with an error, as it does when it becomes a replica."""
+    return any([parts.store().client_unblock(int(client), error=True) for client in _waiting(parts, command)])
+
+
+@as_processes
+@pytest.mark.parametrize("command", ["brpop", "blpop"], ids=["worker", "server"])
+def test_an_error_of_the_broker_ends_nobody(start: Start, parts: Parts, command: str) -> None:
+    worker = parts.start_worker()
+    server = start(broker_url=parts.url)
+    eventually(lambda: _answered(server), "the worker answers")
+    for _ in range(3):
+        eventually(lambda: _end_with_an_error(parts, command), "a wait has ended with an error")
+        eventually(lambda: _waiting(parts, command), "it waits again")
+    eventually(lambda: _answered(server), "the same worker answers")
+    assert worker.is_running()
+
+
+@as_processes
+def test_a_broker_that_is_a_replica_for_a_while_is_waited_for(start: Start, parts: Parts) -> None:
+    worker = parts.start_worker()
+    server = start(broker_url=parts.url, broker_seconds=60)
+    eventually(lambda: _answered(server), "the worker answers")
+    store = parts.store()
+
+    # A master that is not there: what it has can be read, and nothing can be written.
+    store.replicaof("127.0.0.1", "1")
+    client = server.connect()
+    client.sendall(b"hello")
+    assert server.event("broker_lost")
+
+    def looks() -> int:
+        return int(store.info("commandstats").get("cmdstat_expire", {"rejected_calls": 0})["rejected_calls"])
+
+    before = looks()
+    eventually(lambda: looks() > before + 5, "the server looks again and again")
+    assert len(server.events_called("broker_lost")) == 1
+    assert not server.events_called("broker_back")
+    store.replicaof("NO", "ONE")
+
+    assert peers.read_exactly(client, 5) == b"HELLO"
+    assert server.event("broker_back")
+    assert worker.is_running()
+
+
+@as_processes
+def test_all_move_to_the_broker_that_has_the_old_ones_name(start: Start, parts: Parts) -> None:
+    """The old one is a replica by then, which answers everybody who stays connected to it with an error."""
+    worker = parts.start_worker()
+    server = start(broker_url=parts.url, broker_seconds=60, visibility_timeout=1)
+    clients = server.connect_many(8)
+    for client in clients:
+        assert peers.ask(client, b"hello") == b"HELLO"
+    parts.store().replicaof("127.0.0.1", "1")
+    parts.start_broker()
+
+    for client in clients:
+        client.sendall(b"hello")
+    for client in clients:
+        assert peers.read_exactly(client, 5) == b"HELLO"
+    assert worker.is_running()
 
 
 @as_processes

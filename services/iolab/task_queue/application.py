@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import redis
@@ -11,7 +12,7 @@ from celery.app.amqp import AMQP
 from kombu import Connection
 from kombu.exceptions import KombuError, LimitExceeded
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from iolab.settings import Settings
@@ -29,8 +30,23 @@ COMMAND_SECONDS = 2.0
 ERRORS = (OSError, RedisError, KombuError, LimitExceeded)
 
 
+@cache
+def _reconnecting(transport: Any) -> Any:
+    """That transport of kombu's, for which an error that the broker answers with is one of the connection.
+
+    A broker that becomes a replica, loads its data or has lost its master says so in this way. kombu takes it for a
+    bug, at which Celery's worker would end, with exit 0.
+    """
+    errors = (*transport.connection_errors, ResponseError)
+    return type("ReconnectingTransport", (transport,), {"connection_errors": errors})
+
+
 class SoonBackConnection(Connection):  # type: ignore[misc]  # kombu has no types
     """Looks for a broker that is gone every second; kombu's own pauses grow to 30 s, long after it is back."""
+
+    def get_transport_cls(self) -> Any:
+        """As kombu's, but made to reconnect."""
+        return _reconnecting(super().get_transport_cls())
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         """As kombu's, with pauses that do not grow."""
@@ -84,11 +100,15 @@ def application(values: Settings, url: str) -> Celery:
 
 
 def store(url: str, **options: Any) -> redis.Redis:
-    """A client of the broker for the lists of answers. It tries nothing twice by itself: a try may have had effect."""
+    """A client of the broker for the lists of answers. It tries nothing twice by itself: a try may have had effect.
+
+    After an error it connects anew, as whoever sends and takes tasks does.
+    """
     if not url.startswith("redis+socket:"):
         options |= {"socket_keepalive": True, "socket_connect_timeout": CONNECT_SECONDS}
     url = url.replace("redis+socket:", "unix:")
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+    errors = (redis.ConnectionError, redis.TimeoutError, ResponseError)
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0, supported_errors=errors), **options)
 
 
 def register(app: Celery, answers: redis.Redis | None = None) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from iolab import log
 from iolab.kernel.threads import start_thread
 from iolab.task_queue.address import RETRY_SECONDS, configured
-from iolab.task_queue.application import NUMBER_BYTES
+from iolab.task_queue.application import ANSWER_SECONDS, NUMBER_BYTES
 from iolab.task_queue.own_broker import own
 from iolab.work import NoAnswer
 
@@ -140,7 +140,8 @@ class Broker:
         while not self._closing:
             try:
                 if not self._reachable.is_set():
-                    self._store.ping()
+                    # It writes: a replica, to which no task could be sent, would answer a ping.
+                    self._store.expire(self._list, ANSWER_SECONDS)
                     self._reachable.set()
                     if lost:
                         log.info("broker_back", waiting=len(self._waiting))

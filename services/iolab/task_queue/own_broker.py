@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -11,21 +12,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iolab.server.errors import CannotServe
 from iolab.task_queue.address import NO_BROKER, RETRY_SECONDS, START_SECONDS, program
 
-if TYPE_CHECKING:
-    pass
-
-
 BROKER_MEMORY = "128mb"
-# A child of ours gets our signals unblocked, and ends with us however we end: prctl(2), PR_SET_PDEATHSIG.
+# A child of ours ends with us however we end: prctl(2), PR_SET_PDEATHSIG.
 RUN_WITH_PARENT = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); os.getppid() == int(sys.argv[1]) or"
-    " sys.exit(); signal.pthread_sigmask(signal.SIG_SETMASK, ()); os.execvp(sys.argv[2], sys.argv[2:])"
+    " sys.exit(); os.execvp(sys.argv[2], sys.argv[2:])"
 )
+# Reads until the other end of its input is closed: by us, or by the kernel when we have ended.
+REMOVE_AFTER_PARENT = 'read -r line; rm -rf -- "$1"'
 
 
 @contextlib.contextmanager
@@ -59,27 +58,37 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
     Raises CannotServe if it does not take tasks within START_SECONDS.
     """
     environment = {key: value for key, value in os.environ.items() if key != "IOLAB_BROKER_PASSWORD_FILE"}
-    with tempfile.TemporaryDirectory(prefix="iolab-worker-") as folder:
-        ready = Path(folder, "ready")
-        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": str(ready)}
-        with _child([sys.executable, "-m", "iolab.task_queue.worker"], env=environment) as worker:
-            end = time.monotonic() + START_SECONDS
-            while not ready.exists():
-                if worker.poll() is not None or time.monotonic() > end:
-                    raise CannotServe("the worker did not start; its messages are above")
-                time.sleep(RETRY_SECONDS)
-            yield worker
+    with contextlib.ExitStack() as stack:
+        ours, theirs = os.pipe()
+        stack.callback(os.close, ours)
+        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": f"/dev/fd/{theirs}"}
+        command = [sys.executable, "-m", "iolab.task_queue.worker"]
+        try:
+            worker = stack.enter_context(_child(command, env=environment, pass_fds=[theirs]))
+        finally:
+            os.close(theirs)
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        # When the worker has ended there is nothing to read, and nothing to wait for.
+        if not poll.poll(START_SECONDS * 1000) or not os.read(ours, 1):
+            raise CannotServe("the worker did not start; its messages are above")
+        yield worker
 
 
 @contextlib.contextmanager
 def own() -> Iterator[str]:
     """A broker and a worker of one's own, until the end of the block; gives the broker's URL. Raises CannotServe."""
-    with (
-        tempfile.TemporaryDirectory(prefix="iolab-broker-") as folder,
-        own_broker(Path(folder)) as url,
-        own_worker(url),
-    ):
+    with _folder() as folder, own_broker(folder) as url, own_worker(url):
         yield url
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that is removed at the end of the block, or when this process ends, however it ends."""
+    folder = tempfile.mkdtemp(prefix="iolab-broker-")
+    command = ["sh", "-c", REMOVE_AFTER_PARENT, "sh", folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0):
+        yield Path(folder)
 
 
 def _listens(path: Path) -> bool:
@@ -91,8 +100,12 @@ def _listens(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is killed at the end of the block: nothing that it holds is worth keeping by then."""
-    # A group of its own: Ctrl-C is for the server, which still needs its children while it drains.
+    """A process that is killed at the end of the block: nothing that it holds is worth keeping by then.
+
+    A stop that is sent to every process of the service is for the server alone, which still needs its children while it
+    drains. It has blocked the stop's signals, and a child begins with the same ones blocked.
+    """
+    # A group of its own: not every signal of a terminal is the stop's.
     command = [sys.executable, "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, **options)
     try:

@@ -43,9 +43,9 @@ def main() -> None:
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def ready(**_: Any) -> None:
-        # For who waits until it takes tasks, such as docker-compose.yml.
+        # For who waits until it takes tasks: docker-compose.yml looks for a file, a server reads from a pipe.
         if file := os.environ.get("IOLAB_READY_FILE"):
-            Path(file).touch()
+            Path(file).write_text("ready\n")
         log.info("ready", visibility_timeout=values.visibility_timeout)
 
     app = application(values, url)
