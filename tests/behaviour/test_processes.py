@@ -259,6 +259,6 @@ def test_clients_of_the_admin_port_that_say_nothing_keep_nobody_waiting(start: S
     for piece in (b"GET /healthz HT", b"TP/1.0\r\n", b"\r\n"):
         bit_by_bit.sendall(piece)
         assert server.page("/healthz")[0] == 200
-    assert peers.read_to_end(bit_by_bit).startswith(b"HTTP/1.0 200")
+    assert b" 200 " in peers.read_to_end(bit_by_bit)
     server.stop()
     assert server.wait() == 0
