@@ -39,7 +39,7 @@ def serve(server: Server) -> None:
             if server.resumed():
                 selector.register(listener, READ)
             if server.sweep_is_due():
-                now = time.monotonic()
+                now = server.idle_clock()
                 for connection in list(connections.values()):
                     if connection.is_idle(now):
                         close(selector, connections, connection)
@@ -50,8 +50,8 @@ def serve(server: Server) -> None:
 
 
 def accept(selector: Selector, connections: Connections, server: Server) -> None:
-    """Watch everyone who waits to be accepted, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Watch those whose turn it is to be accepted."""
+    for sock in server.accept_some():
         descriptor = sock.fileno()
         connections[descriptor] = Connection(server, sock, server.answer)
         selector.register(descriptor, READ)

@@ -62,7 +62,7 @@ def serve(server: Server) -> None:
         if server.resumed():
             watched.watch(listener, READ)
         if server.sweep_is_due():
-            now = time.monotonic()
+            now = server.idle_clock()
             for connection in watched.open():
                 if connection.is_idle(now):
                     close(watched, connection)
@@ -72,8 +72,8 @@ def serve(server: Server) -> None:
 
 
 def accept(watched: Watched, server: Server) -> None:
-    """Watch everyone who waits to be accepted, as far as the capacity goes."""
-    while (sock := server.accept()) is not None:
+    """Watch those whose turn it is to be accepted."""
+    for sock in server.accept_some():
         descriptor = sock.fileno()
         watched.connections[descriptor] = Connection(server, sock, server.answer)
         watched.watch(descriptor, READ)

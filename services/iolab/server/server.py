@@ -89,10 +89,6 @@ class Server:
             else:
                 sock.close()
 
-    def accept(self) -> socket.socket | None:
-        """The next client that may stay, if one of a turn's does."""
-        return next(self.accept_some(), None)
-
     def admitted(self, sock: socket.socket) -> bool:
         """Whether the model can hold one more connection; one that it cannot is counted as refused."""
         room = self._places_taken() < self.limits.max_connections
