@@ -61,10 +61,11 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
     with contextlib.ExitStack() as stack:
         ours, theirs = os.pipe()
         stack.callback(os.close, ours)
-        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": f"/dev/fd/{theirs}"}
+        # It reads nothing, and so its standard input is free for what it says.
+        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": "/dev/stdin", "IOLAB_STARTED_BY": "server"}
         command = [sys.executable, "-m", "iolab.task_queue.worker"]
         try:
-            worker = stack.enter_context(_child(command, env=environment, pass_fds=[theirs]))
+            worker = stack.enter_context(_child(command, env=environment, stdin=theirs))
         finally:
             os.close(theirs)
         poll = select.poll()
@@ -99,7 +100,7 @@ def _listens(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _child(command: list[str], *, stdin: int = subprocess.DEVNULL, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is killed at the end of the block: nothing that it holds is worth keeping by then.
 
     A stop that is sent to every process of the service is for the server alone, which still needs its children while it
@@ -107,7 +108,7 @@ def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byte
     """
     # A group of its own: not every signal of a terminal is the stop's.
     command = [sys.executable, "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, **options)
+    child = subprocess.Popen(command, stdin=stdin, process_group=0, **options)
     try:
         yield child
     finally:

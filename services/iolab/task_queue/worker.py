@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -21,12 +22,18 @@ from iolab import configs, log, settings
 from iolab.kernel.threads import name_thread
 from iolab.registry import find
 from iolab.server.errors import CannotServe
+from iolab.server.stop import SIGNALS
 from iolab.task_queue.address import configured
 from iolab.task_queue.application import COMMAND_SECONDS, application, register, store
 
 
 def main() -> None:
-    """Run one worker, which does one task at a time, until SIGTERM; more workers do more at once."""
+    """Run one worker, which does one task at a time, until SIGTERM; more workers do more at once.
+
+    A server's own worker heeds no stop: the server ends it once nobody waits for an answer.
+    """
+    if os.environ.get("IOLAB_STARTED_BY") == "server":
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     name_thread("task_worker")
     log.configure("info", "task_worker")
     # Root or not is for whoever starts it to say; messages are JSON, and no code comes in with them.
