@@ -16,6 +16,7 @@ import pytest
 from iolab.kernel.identity import own_identity
 from iolab.run.launcher import run_until_stopped
 from iolab.run.run_files import Running
+from iolab.server.stop import SIGNALS
 from iolab_client.contract import peers
 from tests.support.launcher import COMMAND, SECONDS, SLUGS, Launcher, alive, family
 from tests.support.process import environment
@@ -107,7 +108,7 @@ def test_a_bad_file_stops_up_before_it_starts_one(launcher: Launcher) -> None:
     assert not launcher.answers("epoll_loop")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sorted(SIGNALS))
 def test_in_the_foreground_a_signal_stops_all_and_the_exit_is_0(launcher: Launcher, number: signal.Signals) -> None:
     with launcher.in_front() as (command, servers):
         assert all(map(launcher.answers, SLUGS))

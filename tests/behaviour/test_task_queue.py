@@ -15,6 +15,7 @@ import psutil
 import pytest
 import redis
 
+from iolab.server.stop import SIGNALS
 from iolab.settings import Settings
 from iolab.task_queue import address, own_broker
 from iolab_client.contract import payload, peers
@@ -135,7 +136,7 @@ def test_a_broker_and_a_worker_of_its_own_end_with_it_also_when_it_is_killed(lab
 
 
 @as_processes
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", sorted(SIGNALS))
 def test_a_stop_for_every_process_of_it_costs_nobody_his_answer(lab: Lab, number: signal.Signals) -> None:
     own = Own(lab, work={"wait_ms": 500})
     client = own.server.connect()
