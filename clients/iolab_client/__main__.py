@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from iolab_client.commands import check, compare, load, metrics, report, threads, top, try_
+from iolab_client.terminal import streams
 
 COMMANDS = (try_, check, load, compare, report, threads, metrics, top)
 
@@ -22,5 +23,12 @@ def main() -> None:
 for module in COMMANDS:
     main.add_command(module.command)
 
+
+def run() -> None:
+    """The program."""
+    with streams.prepared():
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    run()

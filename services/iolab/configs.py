@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -9,13 +10,19 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import msgspec
 import yaml
+from msgspec import inspect
 
 from iolab.registry import MODELS, Model
-from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Settings, WorkDial, uses_select
+from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Settings, uses_select
+
+# A file of settings is a screenful; whatever is much larger is no such file.
+MOST_CHARACTERS = 1 << 20
+# Of a value in a message.
+SHOWN_CHARACTERS = 80
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -25,7 +32,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, times in keys.items():
             if times > 1:
-                raise BadSetting(f"{key}: stands {times} times; expected once")
+                raise BadSetting(f"{_shortened(key)}: stands {times} times; expected once")
         return super().construct_mapping(node, deep=deep)
 
 
@@ -71,8 +78,14 @@ def check_ports(settings: dict[str, Settings], folder: Path | None) -> None:
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
-    """Settings with what the command line says, where it says anything; those values are checked by its options."""
-    return msgspec.structs.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    """Settings with what the command line says, where it says anything; its options have checked all but the host.
+
+    Raises BadSetting.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if "host" in changes:
+        _check_host(changes["host"], "--host")
+    return msgspec.structs.replace(settings, **changes)
 
 
 def check_compose(settings: Settings, model: Model, file: Path, environment: Mapping[str, str]) -> None:
@@ -80,24 +93,36 @@ def check_compose(settings: Settings, model: Model, file: Path, environment: Map
 
     compose tells the port it published in IOLAB_PUBLISHED_PORT, its stop_grace_period in IOLAB_STOP_GRACE_SECONDS.
     """
-    published = environment.get("IOLAB_PUBLISHED_PORT")
-    if published and int(published) != settings.port:
+    published = _number(environment, "IOLAB_PUBLISHED_PORT")
+    if published is not None and published != settings.port:
         raise BadSetting(
-            f"{file}: port: got {settings.port}, but docker-compose.yml publishes {published};"
+            f"{file}: port: got {settings.port}, but docker-compose.yml publishes {published:g};"
             f" expected the same: run `make up`, or set {model.environment_prefix}_PORT={settings.port} in .env"
         )
-    grace = environment.get("IOLAB_STOP_GRACE_SECONDS")
-    if grace and settings.drain_seconds >= float(grace):
+    grace = _number(environment, "IOLAB_STOP_GRACE_SECONDS")
+    if grace is not None and settings.drain_seconds >= grace:
         raise BadSetting(
-            f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace} s"
+            f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace:g} s"
             " (stop_grace_period); expected less: lower it, or set STOP_GRACE_SECONDS in .env"
         )
+
+
+def _number(environment: Mapping[str, str], name: str) -> float | None:
+    text = environment.get(name)
+    if not text:
+        return None
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
+        raise BadSetting(f"{name}: got {_shortened(text)}, expected a number; docker-compose.yml sets it")
+    return float(text)
 
 
 def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
     """One file's own keys, each with a value that it may have."""
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise BadSetting(f"is larger than {MOST_CHARACTERS >> 20} MiB; expected a YAML file of settings")
         values = yaml.load(text, Loader=_UniqueKeyLoader)
     except OSError as error:
         raise BadSetting(f"{file}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
@@ -110,6 +135,11 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
         raise BadSetting(f"{file}{line}: is not YAML ({reason}); expected lines of `key: value`") from None
     except BadSetting as error:
         raise BadSetting(f"{file}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # What PyYAML lets through where a value only looks like one of a kind: a date of month 13, a number of 5,000
+        # digits, `0x_`, `!!int abc`, a thousand brackets.
+        reason = _shortened(str(error) or type(error).__name__)
+        raise BadSetting(f"{file}: holds a value that YAML cannot read ({reason}); expected plain settings") from None
     if values is None:
         raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `port: {model.port}`")
     if not isinstance(values, dict):
@@ -121,7 +151,8 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
         if key not in allowed:
             names = ", ".join(sorted(allowed))
             raise BadSetting(
-                f"{file}: {key}: got {_shown(value)}, but no such key is known here; expected one of {names}"
+                f"{file}: {_shortened(str(key))}: got {_shown(value)}, but no such key is known here; expected one of"
+                f" {names}"
             )
     _convert(values, file)
     return values
@@ -129,16 +160,23 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
 
 def _convert(values: dict[str, Any], file: Path | None) -> Settings:
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        key, value = path.removesuffix("`"), _at(values, path)
+        path = path.removesuffix("`")
         if unknown := re.search(r"unknown field `(.*)`", message):
-            key, value, message = f"{key}.{unknown[1]}", value[unknown[1]], f"Expected one of {_names(WorkDial)}"
-        elif "enum" in message:
-            message = f"Expected one of {', '.join(get_args(get_type_hints(Settings)[key]))}"
-        expectation = message[0].lower() + message[1:].partition(", got ")[0].replace("`", "").replace("int", "integer")
-        raise BadSetting(f"{file}: {key}: got {_shown(value)}, {expectation}") from None
+            value = _at(values, path)[unknown[1]]
+            raise _bad(file, f"{path}.{_shortened(unknown[1])}", value, f"one of {_keys(path)}") from None
+        raise _bad(file, path, _at(values, path), _expectation(path)) from None
+    # No bound keeps this one out: it is neither below nor above anything.
+    for key, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, float) and math.isnan(value):
+            raise _bad(file, key, value, _expectation(key))
+    return settings
+
+
+def _bad(file: Path | None, key: str, value: Any, expectation: str) -> BadSetting:
+    return BadSetting(f"{file}: {key}: got {_shown(value)}, expected {expectation}")
 
 
 def _at(values: Any, path: str) -> Any:
@@ -148,13 +186,71 @@ def _at(values: Any, path: str) -> Any:
     return values
 
 
-def _names(struct: type[msgspec.Struct]) -> str:
-    return ", ".join(struct.__struct_fields__)
+def _keys(path: str) -> str:
+    kind = _type_at(path)
+    assert isinstance(kind, inspect.StructType)
+    return ", ".join(field.name for field in kind.fields)
+
+
+def _expectation(path: str) -> str:
+    """What may stand there, with its bounds: `an integer from 1 to 65535`."""
+    return _in_words(_type_at(path))
+
+
+def _type_at(path: str) -> inspect.Type:
+    kind: inspect.Type = inspect.type_info(Settings)
+    for part in re.findall(r"\w+", path):
+        if isinstance(kind, inspect.StructType):
+            kind = next(field.type for field in kind.fields if field.name == part)
+        elif isinstance(kind, inspect.VarTupleType):
+            kind = kind.item_type
+    return kind
+
+
+def _in_words(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.IntType(ge=least, le=most):
+            return f"an integer from {least} to {most}"
+        case inspect.FloatType(ge=least, le=most):
+            return f"a number from {least or 0:g} to {int(most or 0)}"
+        case inspect.StrType(pattern=str(pattern)):
+            return f"text like {pattern}"
+        case inspect.StrType(max_length=most):
+            return f"text of 1 to {most} characters"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.VarTupleType(item_type=item):
+            return f"a list: [] or [{_in_words(item)}, ...]"
+        case inspect.StructType(fields=fields):
+            return f"keys out of {', '.join(field.name for field in fields)}, as in {{{fields[0].name}: 100}}"
+        case inspect.UnionType(types=types):
+            return (
+                " or ".join(_in_words(each) for each in types if not isinstance(each, inspect.NoneType)) + ", or null"
+            )
+    raise AssertionError(f"no words for {kind}")
 
 
 def _shown(value: Any) -> str:
-    """The value as YAML spells it: true, null, 1.5."""
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
+    """The value as YAML spells it: true, null, 1.5; not much of a long one."""
+    try:
+        text = str(yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True))
+    except (RecursionError, ValueError, yaml.YAMLError):
+        return f"a {type(value).__name__}"
+    return _shortened(text.removesuffix("\n").removesuffix("\n..."))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text):,} characters)"
+
+
+def _check_host(host: str, where: str) -> None:
+    """Raise BadSetting where the host is no name or address that a server could listen on."""
+    try:
+        socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, ValueError) as error:
+        # A ValueError is that of IDNA (`a..b`), or of a character that no name may have.
+        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise BadSetting(f"{where}: got {_shortened(host)}, expected an address of this machine ({reason})") from None
 
 
 def _check_together(settings: Settings, model: Model, file: Path) -> None:
@@ -190,9 +286,4 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
         raise BadSetting(
             f"{file}: cpus: got {sorted(settings.cpus)}, expected processors out of {sorted(os.sched_getaffinity(0))}"
         )
-    try:
-        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise BadSetting(
-            f"{file}: host: got {settings.host}, expected an address of this machine ({error.strerror})"
-        ) from None
+    _check_host(settings.host, f"{file}: host")

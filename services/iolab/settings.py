@@ -18,15 +18,32 @@ FD_SETSIZE = 1024
 RESERVE = 64
 SELECT_LIMIT = FD_SETSIZE - RESERVE
 
+# The longest times fit into what each model's system calls take: poll(2) has an int of milliseconds, which ends at 24
+# days, and silence is looked for ten times in `idle_seconds`.
+MOST_SECONDS = 24 * 60 * 60
+MOST_IDLE_SECONDS = 30 * MOST_SECONDS
+# The shortest ones that are told apart from none.
+LEAST_SECONDS = 0.001
+
+BROKER_URL = r"^(redis://[^/@\s]{1,300}(/\d{1,3})?|redis\+socket:///[^?\0]{1,300})$"
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+# As many processors as Linux can be built for.
+Cpu = Annotated[int, msgspec.Meta(ge=0, le=8191)]
+Seconds = Annotated[float, msgspec.Meta(ge=LEAST_SECONDS, le=MOST_SECONDS)]
 OWN_KEYS = frozenset(key for model in MODELS.values() for key in model.own_keys)
 
 
 class BadSetting(Exception):
-    """A setting that cannot hold. The message is the one line that the user is shown."""
+    """A setting that cannot hold. The message is the one line that the user is shown, whatever the setting holds."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """The text with each unprintable character spelled out: a value must not break its line, nor drive a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class WorkDial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One server's settings. The defaults here are those of configs/defaults.yaml; a test holds them so."""
 
     # The address to listen on. The image listens on every address of its container.
-    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] = "127.0.0.1"
     # The TCP port; on the command line 0 lets the kernel pick.
     port: Port = 8000
     # The port of /healthz, /metrics and /threads; 0 lets the kernel pick, and the `listening` line tells.
@@ -54,17 +71,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Bytes owed to one peer above which nothing more is read from it.
     high_water: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024 * 1024)] = 131072
     # Open connections above which one more is closed at once; null: what the model can hold on this machine.
-    max_connections: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] | None = None
     # A connection on which no byte moved for so long is closed; 0: never.
-    idle_seconds: Seconds = 0
+    idle_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_IDLE_SECONDS)] = 0
     # At the stop, how long a connection must be silent before it is given its FIN.
-    drain_quiet_seconds: PositiveSeconds = 0.2
+    drain_quiet_seconds: Seconds = 0.2
     # At the stop, how long before everything that is left is cut.
-    drain_seconds: PositiveSeconds = 5
+    drain_seconds: Seconds = 5
     # A silent peer is probed after this long; one that has not acknowledged for twice as long is gone.
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=1, le=32767)] = 60
     # The processors that the server may run on; an empty list leaves it to the kernel.
-    cpus: tuple[Count, ...] = ()
+    cpus: tuple[Cpu, ...] = ()
     log_level: Literal["debug", "info"] = "info"
     work: WorkDial = WorkDial()
     # How many clients (blocking_pool, busy_poll) or answers (epoll_pool) are served at once; null: min(32, cpus + 4).
@@ -76,13 +93,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # How many buffers of `buffer_size` the receives of io_uring_ring share.
     buffers: Annotated[int, msgspec.Meta(ge=1, le=32768)] = 64
     # The broker of task_queue: redis://HOST:PORT/NUMBER, or redis+socket:///PATH; null: IOLAB_BROKER_URL, or one's own.
-    broker_url: Annotated[str, msgspec.Meta(pattern=r"^(redis://[^/@]+(/\d+)?|redis\+socket:///[^?]+)$")] | None = None
+    broker_url: Annotated[str, msgspec.Meta(pattern=BROKER_URL)] | None = None
     # The file with its password, if it asks for one; it has no place in the URL, which is shown.
     broker_password_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     # How long a client of task_queue waits for a broker and a worker before its connection is ended.
-    broker_seconds: PositiveSeconds = 15
+    broker_seconds: Seconds = 15
     # A task that a worker has taken and not answered for so long is given to another one.
-    visibility_timeout: PositiveSeconds = 5
+    visibility_timeout: Seconds = 5
     # How many processes serve side by side; null: one for each processor that the server may run on.
     processes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
 

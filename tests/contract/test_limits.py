@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import select
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from iolab.registry import Model
 from iolab.server.server import ACCEPTS_A_TURN
-from iolab.settings import RESERVE, SELECT_LIMIT
+from iolab.settings import MOST_IDLE_SECONDS, MOST_SECONDS, RESERVE, SELECT_LIMIT
 from iolab_client.contract import peers
 from tests.support.fleet import Lab
 from tests.support.models import but
@@ -164,3 +165,14 @@ def test_the_backlog_is_how_many_clients_the_kernel_lets_wait(start: Share) -> N
         assert peers.ask(client, b"a") == b"A"
     assert server.listening["limits"]["backlog"] == 4
     eventually(lambda: server.metric("accept_queue_length") == 0, "the accept queue is empty")
+
+
+def test_the_longest_times_that_can_be_set_hold_from_the_start_to_the_stop(lab: Lab) -> None:
+    longest: dict[str, Any] = {"idle_seconds": MOST_IDLE_SECONDS, "drain_seconds": MOST_SECONDS}
+    longest |= {key: MOST_SECONDS for key in ("broker_seconds",) if key in lab.model.own_keys}
+    server = lab.start(**longest)
+    client = server.connect()
+    assert peers.ask(client, b"hello") == b"HELLO"
+    server.stop()
+    assert server.wait() == 0
+    assert "Traceback" not in server.errors()

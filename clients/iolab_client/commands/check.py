@@ -11,6 +11,7 @@ from rich.text import Text
 from iolab.registry import Model
 from iolab_client.contract.check import DEADLINE_SECONDS, FAIL, OK, UNSEEN, Verdicts, check, checkers
 from iolab_client.contract.clauses import CLAUSES
+from iolab_client.results import units
 from iolab_client.servers.address import Address
 from iolab_client.servers.targets import Target, Wanted, resolve
 from iolab_client.terminal import screen
@@ -26,10 +27,10 @@ COLUMN_WIDTH = 18
 @click.option(
     "--deadline",
     "deadline_seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=DEADLINE_SECONDS,
+    type=units.Duration(),
+    default=f"{DEADLINE_SECONDS:g}s",
     show_default=True,
-    help="Seconds without an answer that count as none; the server's work dial comes on top.",
+    help="Time without an answer that counts as none; the server's work dial comes on top.",
 )
 def command(wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds: float) -> None:
     """Hold each model (all if none is named) to the contract, and print a matrix of clauses and models.

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -91,7 +91,9 @@ class Offered(click.ParamType[Rate]):
 @click.option("--processes", type=units.Count(), default="1", show_default=True, help="Processes of the generator.")
 @click.option("--server-cpus", type=units.Cpus(), help="Processors for the server.  [default: the first]")
 @click.option("--client-cpus", type=units.Cpus(), help="Processors for the generator.  [default: the second]")
-@click.option("--seed", type=int, help="Of the order; the result has it.  [default: another each time]")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Of the order; the result has it.  [default: another each time]"
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="results", show_default=True,
               help="Where the folder of the result is made.")  # fmt: skip
 @click.option(
@@ -148,6 +150,11 @@ def command(
         seed=seed if seed is not None else random.SystemRandom().randrange(2**32),
     )
     folder = out / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    try:
+        # Now, and not when all is measured.
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise click.BadParameter(f"{error.filename}: {(error.strerror or '').lower()}", param_hint="--out") from None
     comparison: Comparison | None = None
     interrupted, kept = False, True
     try:
@@ -160,6 +167,10 @@ def command(
         interrupted = True
     except Failed as error:
         raise click.ClickException(str(error)) from None
+    finally:
+        # Where nothing was measured it is empty, and goes.
+        with suppress(OSError):
+            folder.rmdir()
     if comparison is None:
         raise SystemExit(EXIT_INTERRUPTED)
     run = comparison.run

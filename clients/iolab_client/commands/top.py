@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iolab.registry import Model
+from iolab_client.results import units
 from iolab_client.servers.address import REMEDY, Address
 from iolab_client.servers.targets import Wanted
 from iolab_client.servers.watching import Look, Row, Watch
@@ -94,15 +95,22 @@ FIELDS = {
 }
 
 
+class Interval(units.Duration):
+    """A tenth of a second at least: each look costs the server some."""
+
+    least = 0.1
+    bounds = "100ms to 24h"
+
+
 @click.command("top")
 @click.argument("wanted", metavar="[MODEL|HOST:PORT]...", nargs=-1, type=Wanted())
 @click.option(
     "--interval",
     "interval_seconds",
-    type=click.FloatRange(min=0.1),
-    default=INTERVAL_SECONDS,
+    type=Interval(),
+    default=f"{INTERVAL_SECONDS:g}s",
     show_default=True,
-    help="Seconds between two scrapes of a server. Each costs the server a few ms of CPU, which its own CPU % shows.",
+    help="Time between two scrapes of a server. Each costs the server a few ms of CPU, which its own CPU % shows.",
 )
 @click.option(
     "--sort",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from iolab.registry import Model
 from iolab_client.contract import payload, peers
+from iolab_client.results import units
 from iolab_client.servers.address import Address, connect
 from iolab_client.servers.explain import explain
 from iolab_client.servers.targets import Target, Wanted, resolve
@@ -37,10 +38,10 @@ class Answer:
 @click.option(
     "--deadline",
     "deadline_seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=DEADLINE_SECONDS,
+    type=units.Duration(),
+    default=f"{DEADLINE_SECONDS:g}s",
     show_default=True,
-    help="Seconds to wait for an answer.",
+    help="How long to wait for an answer.",
 )
 def command(text: str, wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds: float) -> None:
     """Send TEXT to each model (to all if none is named), half-close, and show the answers.

@@ -21,16 +21,25 @@ for _power, _letter in enumerate("KMG", 1):
 BYTES |= {"kB": 1000.0}
 # The requests of a process are slices of one pattern in memory.
 MOST_BYTES = 64 << 20
+# The greatest number of a processor: as many as Linux can be built for.
+MOST_CPU = 8191
+# Characters of a value in a message.
+MOST_QUOTED = 60
 
 
 def number(text: str, units: Mapping[str, float]) -> float:
     """The value of `10k` in the basic unit. Raises ValueError, which says what was expected."""
     match = _NUMBER.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a number{_with(units)}")
+        raise ValueError(f"{shortened(text)} is not a number{_with(units)}")
     if match[2] not in units:
-        raise ValueError(f"{text!r}: the unit {match[2]!r} is not known{_with(units)}")
+        raise ValueError(f"{shortened(text)}: the unit {shortened(match[2])} is not known{_with(units)}")
     return float(match[1]) * units[match[2]]
+
+
+def shortened(text: str) -> str:
+    """A value as it is quoted in a message: on one line, and not much of a long one."""
+    return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}... ({len(text):,} characters)"
 
 
 def _with(units: Mapping[str, float]) -> str:
@@ -38,23 +47,27 @@ def _with(units: Mapping[str, float]) -> str:
 
 
 class Quantity(click.ParamType[float]):
-    """A number with a unit, more than 0 unless `zero` is allowed."""
+    """A number with a unit, from `least` to `most` of the basic one, or 0 where `zero` is allowed."""
 
     units: ClassVar[Mapping[str, float]] = COUNTS
+    least: ClassVar[float] = 1e-9
+    most: ClassVar[float] = 1e9
+    # How the two are told.
+    bounds: ClassVar[str] = "1 in 1G to 1G"
 
     def __init__(self, *, zero: bool = False) -> None:
         self.zero = zero
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        """The number in the basic unit. Raises click.BadParameter."""
+        """The number in the basic unit. Raises click.BadParameter, which tells the bounds."""
         if not isinstance(value, str):
             return float(value)
         try:
             found = number(value, self.units)
         except ValueError as error:
             self.fail(str(error), parameter, context)
-        if not found and not self.zero:
-            self.fail(f"{value!r} is not above 0", parameter, context)
+        if not (self.least <= found <= self.most or (self.zero and not found)):
+            self.fail(f"{shortened(value)} is not from {'0, or ' * self.zero}{self.bounds}", parameter, context)
         return found
 
 
@@ -62,13 +75,18 @@ class Rate(Quantity):
     """A rate per second: 500, 10k, 1.5M."""
 
     name = "RATE"
+    least = 0.001
+    bounds = "0.001 to 1G"
 
 
 class Duration(Quantity):
-    """Seconds, or a number with ms, s, m."""
+    """Seconds, or a number with ms, s, m; a day at most."""
 
     name = "TIME"
     units = SECONDS
+    least = 1e-6
+    most = 86400.0
+    bounds = "1us to 24h"
 
 
 class Count(click.ParamType[int]):
@@ -83,9 +101,13 @@ class Count(click.ParamType[int]):
         """The number. Raises click.BadParameter."""
         if isinstance(value, int):
             return value
-        found = Quantity(zero=self.zero).convert(value, parameter, context)
-        if not found.is_integer():
-            self.fail(f"{value!r} is not a whole number", parameter, context)
+        try:
+            found = number(str(value), COUNTS)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+        if not (0 if self.zero else 1) <= found <= Quantity.most or not found.is_integer():
+            bounds = f"from {0 if self.zero else 1} to 1G"
+            self.fail(f"{shortened(str(value))} is not a whole number {bounds}", parameter, context)
         return int(found)
 
 
@@ -107,10 +129,10 @@ class Sizes(click.ParamType[tuple[Size, ...]]):
         size_text, colon, share_text = text.partition(":")
         size = number(size_text, BYTES)
         share = number(share_text, {"": 1.0}) if colon else 1.0
-        if not size.is_integer() or not 1 <= size <= MOST_BYTES:
-            raise ValueError(f"{size_text!r} is not a whole number of bytes from 1 to {MOST_BYTES >> 20}MiB")
-        if not share:
-            raise ValueError(f"{text!r}: a share is above 0")
+        if not 1 <= size <= MOST_BYTES or not size.is_integer():
+            raise ValueError(f"{shortened(size_text)} is not a whole number of bytes from 1 to {MOST_BYTES >> 20}MiB")
+        if not 1e-9 <= share <= 1e9:
+            raise ValueError(f"{shortened(text)}: a share is above 0, from 1e-9 to 1e9")
         return Size(size=int(size), share=share)
 
 
@@ -127,6 +149,12 @@ class Cpus(click.ParamType[tuple[int, ...]]):
         for part in str(value).split(","):
             match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
             if not match:
-                self.fail(f"{value!r} is not a list of processors like 0,2-3", parameter, context)
-            found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+                self.fail(f"{shortened(str(value))} is not a list of processors like 0,2-3", parameter, context)
+            first, last = (
+                int(digits) if len(digits) < 5 else MOST_CPU + 1 for digits in (match[1], match[2] or match[1])
+            )
+            if not first <= last <= MOST_CPU:
+                bounds = f"from 0 to {MOST_CPU}, the smaller number first"
+                self.fail(f"{shortened(part)} is not a range of processors {bounds}", parameter, context)
+            found.update(range(first, last + 1))
         return tuple(sorted(found))

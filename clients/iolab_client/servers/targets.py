@@ -11,7 +11,9 @@ Looked for in this order, the first that is there is taken:
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from iolab.configs import load
 from iolab.registry import MODELS, YARDSTICK, Model
 from iolab.run import run_files
 from iolab.settings import BadSetting, Settings
+from iolab_client.results.units import shortened
 from iolab_client.servers.address import REMEDY, Address, connect, show
 
 # What has a name: the models, and what they are measured against.
@@ -66,9 +69,13 @@ class Wanted(click.ParamType[Model | Address]):
             return value
         host, colon, port = str(value).rpartition(":")
         if colon:
-            if host and port.isdecimal() and 1 <= int(port) <= 65535:
-                return host.removeprefix("[").removesuffix("]"), int(port)
-            self.fail(f"{value!r} is not HOST:PORT", parameter, context)
+            if host and re.fullmatch(r"\d{1,5}", port) and 1 <= int(port) <= 65535:
+                host = host.removeprefix("[").removesuffix("]")
+                with contextlib.suppress(UnicodeError):
+                    host.encode("idna")
+                    if host.isprintable():
+                        return host, int(port)
+            self.fail(f"{shortened(str(value))} is not HOST:PORT", parameter, context)
         if value == YARDSTICK.slug:
             return YARDSTICK
         try:

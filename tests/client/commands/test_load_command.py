@@ -140,9 +140,9 @@ def test_thresholds_that_are_kept_exit_0(honest: Fake) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-c", "0"], "'0' is not above 0"),
+        (["-c", "0"], "'0' is not a whole number from 1 to 1G"),
         (["-R", "10x"], "unit 'x' is not known"),
-        (["-d", "0s"], "not above 0"),
+        (["-d", "0s"], "not from 1us to 24h"),
         (["-s", "0"], "from 1 to 64MiB"),
         (["--fail-if", "p77>5ms"], "none of p50"),
         (["--cpus", "x"], "not a list of processors"),

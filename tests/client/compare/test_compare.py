@@ -254,7 +254,7 @@ def test_what_is_found_running_is_measured_with_the_names_of_the_others() -> Non
     [
         (["127.0.0.1:7"], "only models are compared"),
         (["--server-cpus", "4000"], "processor 4000 may not be used"),
-        (["-R", "0%"], "not above 0"),
+        (["-R", "0%"], "not from 0.001 to 1G"),
         (["-c", "1,none"], "is not a number"),
     ],
 )
