@@ -104,7 +104,7 @@ def test_every_line_of_docker_logs_is_json_about_the_servers_life(service: Servi
     assert events[0]["event"] == "listening"
     for event in events:
         if event["event"] == "listening":
-            assert (event["host"], event["port"], event["admin_port"]) == ("0.0.0.0", service.model.port, 9100)
+            assert (event["host"], event["port"], event["admin_port"]) == ("::", service.model.port, 9100)
             assert event["limits"]["descriptors"] == 16384
             assert event["limits"]["threads"] == 512
         elif event["event"] == "stopped":

@@ -206,7 +206,7 @@ class Housed(ForkedServer):
     """A server in a house, on ports that the kernel picks. Its network stays when it ends."""
 
     def __init__(self, model: Model, settings: Settings, house: House, configs: Path) -> None:
-        options = ["--host", "0.0.0.0", "--port", "0", "--admin-port", "0", "--configs", f"/etc/iolab/{configs.name}"]
+        options = ["--host", "::", "--port", "0", "--admin-port", "0", "--configs", f"/etc/iolab/{configs.name}"]
         # The one place in which a hardened container can keep something.
         super().__init__(model, settings, house.fork_server, f"/dev/shm/{configs.name}", options)
         self._house = house

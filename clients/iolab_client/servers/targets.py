@@ -161,7 +161,7 @@ def _process(server: run_files.Running) -> Target:
 
 def _reachable(host: str) -> str:
     """The address to connect to for a server on `host`: one that listens everywhere listens on loopback."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(host, host)
 
 
 def _containers() -> tuple[dict[str, dict[str, Any]], str]:

@@ -19,6 +19,7 @@ from iolab.kernel.parent import told_of_parents_end
 from iolab.registry import MODELS, find
 from iolab.run import run_files
 from iolab.run.run_files import Running
+from iolab.server.listener import shown
 from iolab.server.stop import SIGNALS
 
 # Importing an interpreter's worth of modules on a busy machine.
@@ -121,7 +122,7 @@ def table(servers: list[Running]) -> str:
     rows = [("model", "address", "try it")]
     for server in servers:
         rows.append(
-            (server.model, f"{server.host}:{server.port}", f"printf 'hi\\n' | nc -N {server.host} {server.port}")
+            (server.model, shown(server.host, server.port), f"printf 'hi\\n' | nc -N {server.host} {server.port}")
         )
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{model:{widths[0]}}  {address:{widths[1]}}  {line}" for model, address, line in rows)

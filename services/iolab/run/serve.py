@@ -19,7 +19,7 @@ from iolab.processes.supervisor import ChildrenFail, Supervisor
 from iolab.registry import Model
 from iolab.run import run_files
 from iolab.server.errors import CannotServe
-from iolab.server.listener import listen, listen_together
+from iolab.server.listener import listen, listen_together, shown
 from iolab.server.server import Server
 from iolab.server.stop import Stop
 from iolab.settings import Settings
@@ -55,13 +55,15 @@ def run(model: Model, settings: Settings) -> None:
         else:
             server = Server(model, settings, listen(settings), stop)
     except OSError as error:
-        raise StartError(f"{settings.host}:{settings.port}: {_advice(error, 'port')}") from None
+        raise StartError(f"{shown(settings.host, settings.port)}: {_advice(error, 'port')}") from None
     host, port = server.listener.getsockname()[:2]
     orphans = Orphans(server.listener)
     try:
         admin = open_admin(server, settings)
     except OSError as error:
-        raise StartError(f"admin port {settings.host}:{settings.admin_port}: {_advice(error, 'admin_port')}") from None
+        raise StartError(
+            f"admin port {shown(settings.host, settings.admin_port)}: {_advice(error, 'admin_port')}"
+        ) from None
 
     def cut(reason: str) -> None:
         # Those too who were never accepted: a model that is still getting ready has them in its queue.

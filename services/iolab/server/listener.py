@@ -7,6 +7,9 @@ import struct
 
 from iolab.settings import Settings
 
+EVERY_ADDRESS = "::"
+EVERY_IPV4_ADDRESS = "0.0.0.0"
+
 
 def listen(settings: Settings) -> socket.socket:
     """Bind and listen. What is set here once, accepted sockets inherit on Linux. Raises OSError."""
@@ -32,19 +35,42 @@ def listen_together(settings: Settings, count: int) -> list[socket.socket]:
 
 
 def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket on the port, which is not kept from it by connections of an earlier server. Raises OSError."""
+    """A socket on the port, which is not kept from it by connections of an earlier server. Raises OSError.
+
+    `::` is every address of both families, and of IPv4 alone where the kernel has no other.
+    """
+    host = settings.host
+    if host == EVERY_ADDRESS and not _has_ipv6():
+        host = EVERY_IPV4_ADDRESS
     family, kind, protocol, _, address = socket.getaddrinfo(
-        settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    if family == socket.AF_INET6:
+        # Whatever net.ipv6.bindv6only says.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
         sock.bind(address)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def shown(host: str, port: int) -> str:
+    """An address as people write it: of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel makes such sockets: it may be built or started without."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
 
 
 def set_options(listener: socket.socket, settings: Settings) -> None:
