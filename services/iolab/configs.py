@@ -17,7 +17,7 @@ import yaml
 from msgspec import inspect
 
 from iolab.registry import MODELS, Model
-from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Settings, uses_select
+from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Settings
 
 # A file of settings is a screenful; whatever is much larger is no such file.
 MOST_CHARACTERS = 1 << 20
@@ -145,7 +145,7 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
     if not isinstance(values, dict):
         raise BadSetting(f"{file}: holds a {type(values).__name__}; expected lines of `key: value`")
     allowed = set(Settings.__struct_fields__) - OWN_KEYS
-    # What is every model's must not be one model's: a port or a selector has no place among the defaults.
+    # What is every model's must not be one model's: a port or a loop has no place among the defaults.
     allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
     for key, value in values.items():
         if key not in allowed:
@@ -260,7 +260,7 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
             f"{file}: drain_quiet_seconds: got {settings.drain_quiet_seconds:g}, expected less than"
             f" drain_seconds ({settings.drain_seconds:g})"
         )
-    if uses_select(settings, model) and (settings.max_connections or 0) > SELECT_LIMIT:
+    if model.selects and (settings.max_connections or 0) > SELECT_LIMIT:
         raise BadSetting(
             f"{file}: max_connections: got {settings.max_connections}, expected at most {SELECT_LIMIT}:"
             f" select(2) watches descriptors below {FD_SETSIZE} only"

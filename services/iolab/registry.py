@@ -98,7 +98,6 @@ MODELS = {
             slug="epoll_loop",
             port=8004,
             summary="one thread, epoll_wait(2) for those that are ready",
-            own_keys=("selector",),
         ),
         Model(
             slug="epoll_pool",
@@ -156,6 +155,11 @@ MODELS = {
             thread_per_client=True,
             probe="iolab.task_queue.address",
             parts=("task-broker", "task-worker"),
+        ),
+        Model(
+            slug="poll_loop",
+            port=8014,
+            summary="one thread, poll(2) over every socket",
         ),
     )
 }

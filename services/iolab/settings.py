@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from iolab.registry import MODELS, Model
+from iolab.registry import MODELS
 
 # select(2) has undefined behaviour from this descriptor number on; glibc fixes it when it is compiled.
 FD_SETSIZE = 1024
@@ -86,8 +86,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     work: WorkDial = WorkDial()
     # How many clients (blocking_pool, busy_poll) or answers (epoll_pool) are served at once; null: min(32, cpus + 4).
     workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
-    # What epoll_loop asks who is ready.
-    selector: Literal["epoll", "poll", "select"] = "epoll"
     # The event loop under asyncio_streams: the standard library's, or uvloop.
     loop: Literal["asyncio", "uvloop"] = "asyncio"
     # How many buffers of `buffer_size` the receives of io_uring_ring share.
@@ -112,8 +110,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def pool_size(self) -> int:
         """`workers`, or as many as concurrent.futures.ThreadPoolExecutor would take."""
         return self.workers or min(32, (os.cpu_count() or 1) + 4)
-
-
-def uses_select(settings: Settings, model: Model) -> bool:
-    """Whether this server waits in select(2), and so under its limit."""
-    return model.selects or ("selector" in model.own_keys and settings.selector == "select")

@@ -33,27 +33,6 @@ def test_a_model_that_waits_costs_nothing_while_nothing_happens(start: Start) ->
     assert server.cpu_seconds() - before < 0.3
 
 
-@pytest.fixture(params=["epoll", "poll", "select"])
-def selector(request: pytest.FixtureRequest) -> str:
-    """What epoll_loop asks."""
-    return str(request.param)
-
-
-@only("epoll_loop")
-def test_the_loop_asks_through_the_selector_that_it_is_told(start: Start, selector: str) -> None:
-    server = start(selector=selector)
-    stream = bytes(range(256)) * 4096
-    assert peers.exchange_all(server.connect_many(3), [stream] * 3) == [stream.upper()] * 3
-    expected = {"epoll": {"epoll_wait", "epoll_pwait"}, "poll": {"poll", "ppoll"}, "select": {"select", "pselect6"}}
-    assert main_thread(server)["syscall"] in expected[selector]
-    server.stop()
-    assert server.wait() == 0
-
-
-def main_thread(server: RunningServer) -> dict[str, object]:
-    return next(thread for thread in server.threads() if thread["tid"] == server.pid)
-
-
 @only("select_loop")
 def test_select_holds_960_clients_and_refuses_one_more(start: Start) -> None:
     server = start()
@@ -68,21 +47,14 @@ def test_select_holds_960_clients_and_refuses_one_more(start: Start) -> None:
     assert peers.ask(server.connect(), b"room again") == b"ROOM AGAIN"
 
 
-@only("epoll_loop")
-def test_the_same_limit_holds_where_the_loop_is_told_to_select(start: Start) -> None:
-    assert start(selector="select").listening["limits"]["max_connections"] == 960
-    assert start(selector="poll").listening["limits"]["max_connections"] > 960
-
-
 @pytest.mark.targets("process")
-@only("epoll_loop", "select_loop")
+@only("select_loop")
 def test_select_refuses_by_the_descriptors_number_however_few_are_open(lab: Lab) -> None:
-    settings = {"selector": "select"} if "selector" in lab.model.own_keys else {}
     target = lab.target
     assert isinstance(target, ProcessTarget)
     # It inherits a thousand descriptors of which it knows nothing, and is left with numbers near the end of the set.
     crowd = ["bash", "-c", 'for n in {10..1009}; do eval "exec $n</dev/null"; done; exec "$@"', "crowd"]
-    server = lab.adopt(target.start(lab.model, settings, prefix=crowd))
+    server = lab.adopt(target.start(lab.model, {}, prefix=crowd))
     clients = server.connect_many(40)
     eventually(
         lambda: server.metric("connections_open") + server.metric("connections_refused_total") == 40, "all were seen"
@@ -109,7 +81,7 @@ def ended(client: socket.socket) -> bool:
         client.settimeout(DEADLINE_SECONDS)
 
 
-@only("epoll_loop", "select_loop")
+@only("epoll_loop", "poll_loop", "select_loop")
 def test_one_slow_answer_delays_everyone_in_a_loop(start: Start) -> None:
     server = start(work={"wait_ms": int(DIALLED_SECONDS * 1000)})
     clients = server.connect_many(4)

@@ -26,6 +26,7 @@ Start = Callable[..., RunningServer]
 MAIN_WAITS_IN = {
     "blocking_pool": {"accept4", "accept"},
     "select_loop": {"pselect6", "select"},
+    "poll_loop": {"poll", "ppoll"},
     "epoll_loop": {"epoll_wait", "epoll_pwait"},
     "epoll_pool": {"epoll_wait", "epoll_pwait"},
     "thread_per_connection": {"accept4", "accept"},

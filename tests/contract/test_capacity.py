@@ -103,7 +103,7 @@ def test_out_of_descriptors_the_log_says_so_once_a_second_at_most(seen: Seen) ->
 
 def test_those_who_waited_are_served_when_descriptors_come_back(seen: Seen) -> None:
     assert set(seen.answered_late) == {b"LATE"}
-    assert seen.scrape.startswith(b"HTTP/1.0 200")
+    assert seen.scrape.startswith(b"HTTP/1.1 200")
 
 
 def test_the_pauses_are_counted(seen: Seen) -> None:

@@ -148,7 +148,7 @@ def test_the_listening_line_and_the_metrics_tell_what_really_holds(share: Share)
 
 def expected_connections(server: RunningServer, descriptors: int) -> int:
     bounds = [descriptors - RESERVE]
-    if server.model.selects or server.settings.get("selector") == "select":
+    if server.model.selects:
         bounds.append(SELECT_LIMIT)
     if server.model.thread_per_client and server.listening["limits"]["threads"]:
         bounds.append(server.listening["limits"]["threads"] - RESERVE)

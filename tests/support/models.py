@@ -27,7 +27,6 @@ class Variant:
 # What else than its usual settings a model waits by.
 OTHERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "asyncio_streams": [{"loop": "uvloop"}],
-    "epoll_loop": [{"selector": "poll"}, {"selector": "select"}],
 }
 
 

@@ -27,17 +27,12 @@ BAD = {
     "buffer 0": ("buffer_size: 0", "buffer_size: got 0", "expected an integer from 1 to"),
     "buffer 1.5": ("buffer_size: 1.5", "buffer_size: got 1.5", "expected an integer"),
     "no number of seconds": ("idle_seconds: soon", "idle_seconds: got soon", "expected a number from 0 to 2592000"),
-    "a choice there is not": ("selector: kqueue", "selector: got kqueue", "expected one of epoll, poll, select"),
+    "a choice there is not": ("log_level: loud", "log_level: got loud", "expected one of debug, info"),
     "wrong type below work": ("work: {cpu_us: x}", "work.cpu_us: got x", "expected an integer"),
     "unknown key below work": ("work: {cpu: 3}", "work.cpu: got 3", "expected one of cpu_us, wait_ms"),
     "a processor there is not": ("cpus: [4095]", "cpus: got [4095]", "expected processors out of"),
     "an address there is not": ("host: nowhere.invalid", "host: got nowhere.invalid", "expected an address"),
     "quiet longer than the drain": ("drain_quiet_seconds: 9", "drain_quiet_seconds: got 9", "expected less than"),
-    "a select limit above FD_SETSIZE": (
-        "selector: select\nmax_connections: 2000",
-        "max_connections: got 2000",
-        "expected at most 960",
-    ),
     "a key twice": ("port: 8004\nport: 8005", "port: stands 2 times", "expected once"),
     "a list": ("- port", "holds a list", "expected lines of `key: value`"),
     "a word": ("port", "holds a str", "expected lines of `key: value`"),
@@ -71,6 +66,13 @@ def test_a_bad_file_stops_the_server_with_one_line_that_names_file_key_value_and
     assert run.stderr.startswith(f"iolab: {file}")
     assert found in run.stderr
     assert expected in run.stderr
+
+
+def test_more_connections_than_select_can_watch_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "select_loop.yaml"
+    file.write_text("max_connections: 2000")
+    with pytest.raises(BadSetting, match="max_connections: got 2000, expected at most 960"):
+        configs.load(SELECT, None, file)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_models_file_overrides_the_defaults_key_by_key(tmp_path: Path) -> None
     assert configs.load(SELECT, folder).backlog == 7
 
 
-@pytest.mark.parametrize("key", ["port: 1", "selector: poll", "workers: 2"])
+@pytest.mark.parametrize("key", ["port: 1", "loop: uvloop", "workers: 2"])
 def test_what_belongs_to_one_model_has_no_place_among_the_defaults(key: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"defaults\.yaml: .* no such key"):
         configs.load(EPOLL, folder_of(tmp_path, key))

@@ -12,7 +12,7 @@ import msgspec
 
 from iolab.registry import Model
 from iolab.server.listener import accept_queue_state
-from iolab.settings import RESERVE, SELECT_LIMIT, Settings, uses_select
+from iolab.settings import RESERVE, SELECT_LIMIT, Settings
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ def effective_limits(model: Model, settings: Settings, listener: socket.socket) 
     bounds = [descriptors - RESERVE]
     if model.thread_per_client and threads is not None:
         bounds.append(threads - RESERVE)
-    if uses_select(settings, model):
+    if model.selects:
         bounds.append(SELECT_LIMIT)
     if settings.max_connections is not None:
         bounds.append(settings.max_connections)

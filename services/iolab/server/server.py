@@ -21,7 +21,7 @@ from iolab.server.errors import CAPACITY, GONE_BEFORE_ACCEPT
 from iolab.server.limits import effective_limits
 from iolab.server.listener import accept_queue
 from iolab.server.stop import WAKE, Stop
-from iolab.settings import FD_SETSIZE, Settings, uses_select
+from iolab.settings import FD_SETSIZE, Settings
 from iolab.work import AT_ONCE, Work
 
 # How long a server that is out of descriptors or memory leaves its listener alone (trio waits as long).
@@ -51,7 +51,7 @@ class Server:
         self.waiting: Callable[[], int] = lambda: 0
         # 0, or when to accept again after the capacity ran out.
         self.paused_until = 0.0
-        self._descriptor_end = FD_SETSIZE if uses_select(settings, model) else None
+        self._descriptor_end = FD_SETSIZE if model.selects else None
         # How often to look for idle connections; 0: never. Ten looks bring a connection's end to within a tenth.
         self.sweep_seconds = settings.idle_seconds / 10
         self._next_sweep = time.monotonic() + self.sweep_seconds

@@ -87,7 +87,7 @@ def test_each_round_has_a_fresh_process_of_each_on_the_servers_processor() -> No
     assert all(one.plan.cpus == (CPUS[-1],) for one in run.measurements)
     assert run.ended
     assert run.environment.limits[EPOLL.slug]["backlog"]
-    assert run.models[EPOLL.slug]["selector"] == "epoll"
+    assert run.models[EPOLL.slug]["high_water"] == 131072
 
 
 def test_a_share_of_the_closed_loops_rate_is_the_same_offer_in_each_round() -> None:

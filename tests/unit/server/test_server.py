@@ -243,7 +243,6 @@ def test_the_limits_are_the_kernels(listener: socket.socket) -> None:
     assert limits.receive_buffer_bytes == listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     assert limits.max_connections == limits.descriptors - 64
     assert a_server(listener, "select_loop").limits.max_connections == min(SELECT_LIMIT, limits.max_connections)
-    assert a_server(listener, selector="select").limits.max_connections == min(SELECT_LIMIT, limits.max_connections)
     assert a_server(listener, max_connections=7).limits.max_connections == 7
 
 
