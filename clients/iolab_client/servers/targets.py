@@ -31,6 +31,9 @@ from iolab_client.servers.address import REMEDY, Address, connect, show
 
 # What has a name: the models, and what they are measured against.
 NAMED = {**MODELS, YARDSTICK.slug: YARDSTICK}
+# What a server that listens on every address is announced with, and where it is reached from its own machine.
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # The admin port of a container; it is not published.
 ADMIN_PORT = 9100
 # A container's own address is one hop away, or, with a rootless engine, out of reach.
@@ -124,7 +127,9 @@ def resolve_admin(wanted: Model | Address) -> Target:
 
 def _given(address: Address) -> Target:
     for server in run_files.running():
-        if (_reachable(server.host), server.port) == address:
+        host, port = address
+        everywhere = server.host in EVERYWHERE and host in LOOPBACK
+        if port == server.port and (everywhere or host == server.host):
             return _process(server)
     return Target(model=None, address=address)
 
@@ -161,7 +166,7 @@ def _process(server: run_files.Running) -> Target:
 
 def _reachable(host: str) -> str:
     """The address to connect to for a server on `host`: one that listens everywhere listens on loopback."""
-    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(host, host)
+    return "127.0.0.1" if host in EVERYWHERE else host
 
 
 def _containers() -> tuple[dict[str, dict[str, Any]], str]:
