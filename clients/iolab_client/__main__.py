@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from iolab.safe_path import leave_out_current_directory
+
+    leave_out_current_directory()
+
 import click
 
 from iolab_client.commands import check, compare, load, metrics, report, threads, top, try_

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from iolab.safe_path import leave_out_current_directory
+
+    leave_out_current_directory()
+
 import os
 import sys
 from pathlib import Path
@@ -26,6 +31,9 @@ configs_option = click.option(
 @click.version_option(package_name="iolab")
 def main() -> None:
     """Every way a Linux server can wait for its clients, side by side behind one protocol."""
+    from iolab.server.surroundings import put_right
+
+    put_right()
 
 
 @main.command()
@@ -39,10 +47,9 @@ def serve(
     slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
 ) -> None:
     """Run MODEL until SIGTERM or SIGINT."""
-    from iolab.server.stop import block_signals
+    from iolab.server import surroundings
 
-    # Before anything heavy is imported: a signal that comes now is kept until someone waits for it.
-    block_signals()
+    surroundings.exit_at_signals()
     from iolab.registry import find
 
     try:
@@ -60,13 +67,20 @@ def serve(
             configs.check_compose(values, model, file or configs.file_of(model, folder), os.environ)
     except settings.BadSetting as error:
         end(error, 2)
+    surroundings.close_inherited_descriptors()
+    from iolab.server.errors import CannotServe
+    from iolab.server.stop import block_signals
+
+    # From here on a signal is kept until someone waits for it.
+    block_signals()
     from iolab.run.serve import StartError, run
 
     try:
+        surroundings.check_limits(model, values)
         run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
     except settings.BadSetting as error:
         end(error, 2)
-    except StartError as error:
+    except (CannotServe, StartError) as error:
         end(error, 1)
     # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,
     # and the stop's deadline would still strike.

@@ -24,7 +24,8 @@ class Model:
     threads is free to begin with it; `thread_per_client` that every open connection takes a thread; `patches` that its
     module changes the standard library, and has to do so before that is used. `probe` is the module whose
     `unavailable(settings)` tells whether this machine has what the model needs beyond this package. `parts` are the
-    compose services that it needs beside its own.
+    compose services that it needs beside its own. `descriptors` is how many a server must be allowed to
+    serve one client and one scrape (measured: 9 to 19, the most with uvloop), and some to spare.
     """
 
     slug: str
@@ -37,6 +38,7 @@ class Model:
     patches: bool = False
     probe: str = ""
     parts: tuple[str, ...] = ()
+    descriptors: int = 24
 
     @property
     def forks(self) -> bool:
@@ -155,6 +157,8 @@ MODELS = {
             thread_per_client=True,
             probe="iolab.task_queue.address",
             parts=("task-broker", "task-worker"),
+            # A broker of its own keeps 32 for itself, and has 6 connections.
+            descriptors=48,
         ),
         Model(
             slug="poll_loop",

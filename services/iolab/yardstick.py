@@ -5,6 +5,11 @@ The server is services/yardstick/epoll.c. The image has it compiled; in a checko
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from iolab.safe_path import leave_out_current_directory
+
+    leave_out_current_directory()
+
 import contextlib
 import os
 import subprocess
@@ -21,6 +26,7 @@ from iolab.kernel.threads import start_thread
 from iolab.observe.admin import open_admin
 from iolab.registry import YARDSTICK
 from iolab.run import run_files
+from iolab.server import surroundings
 from iolab.server.limits import effective_limits
 from iolab.server.listener import listen
 from iolab.server.stop import Stop, block_signals
@@ -93,6 +99,8 @@ def run(settings: Settings) -> int:
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any.")
 def main(host: str, port: int, admin_port: int) -> None:
     """Run the C server that the models are measured against, until SIGTERM or SIGINT."""
+    surroundings.put_right()
+    surroundings.close_inherited_descriptors()
     log.configure("info", YARDSTICK.slug)
     try:
         sys.exit(run(override(load(YARDSTICK, None), host=host, port=port, admin_port=admin_port)))

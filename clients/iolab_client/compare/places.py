@@ -147,6 +147,7 @@ class Processes(_Here):
         """As Place has it."""
         command = [
             sys.executable,
+            "-P",
             "-m",
             *(["iolab.yardstick"] if model is YARDSTICK else ["iolab", "serve", model.slug]),
         ]

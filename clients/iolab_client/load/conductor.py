@@ -66,7 +66,7 @@ class _Worker:
         self._rest = b""
         # Its own session: Ctrl-C on a terminal is for the parent, who tells it to stop and has its report.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "iolab_client.load.worker"],
+            [sys.executable, "-P", "-m", "iolab_client.load.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[share.memory],

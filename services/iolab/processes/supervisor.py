@@ -159,8 +159,7 @@ class Supervisor(Server):
                 self.warn("out_of_capacity", error=str(error), pause_seconds=PAUSE_SECONDS)
                 return
             if pid == 0:
-                ours.close()
-                self._be_child(number, theirs)
+                self._be_child(number, ours, theirs)
             theirs.close()
             stack.pop_all()
         child = Child(number=number, pid=pid, channel=ours, started=time.monotonic())
@@ -169,8 +168,11 @@ class Supervisor(Server):
         if number in self._predecessors:
             log.warning("child_started", pid=pid, replaces=self._predecessors[number])
 
-    def _be_child(self, number: int, channel: socket.socket) -> NoReturn:
-        """The child's life. What it has inherited and would keep open for the supervisor or a sibling is closed."""
+    def _be_child(self, number: int, supervisors: socket.socket, channel: socket.socket) -> NoReturn:
+        """The child's life. What it has inherited and would keep open for the supervisor or a sibling is closed.
+
+        However it ends, it never comes back into the supervisor's code.
+        """
         code = 70
         try:
             self._selector.close()
@@ -178,6 +180,7 @@ class Supervisor(Server):
             self._admin.close()
             self._orphans.close()
             for inherited in (
+                supervisors,
                 *(child.channel for child in self._children.values()),
                 *(listener for listener in self.listeners if listener is not self.listeners[number]),
             ):
@@ -191,8 +194,10 @@ class Supervisor(Server):
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
 
     def _listen_to(self, child: Child) -> None:
         """Take a message of a child, or learn that it has ended."""

@@ -129,7 +129,7 @@ def table(servers: list[Running]) -> str:
 
 
 def _start(slug: str, folder: Path | None, *, detach: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
+    command = [sys.executable, "-P", "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
     environment = os.environ | {run_files.STARTED_BY: run_files.BY_UP}
     if not detach:
         # A group of its own: what a terminal sends to `iolab up` is passed on by it, once. It is told to stop where

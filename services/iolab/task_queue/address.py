@@ -20,6 +20,9 @@ NO_BROKER = (
     " or name one in configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
 )
 START_SECONDS = 30.0
+# How a worker learns that a server has started it, and that it is not to be stopped by signals of its own.
+STARTED_BY = "IOLAB_STARTED_BY"
+BY_SERVER = "server"
 # Between two tries to reach a broker that is gone.
 RETRY_SECONDS = 0.1
 

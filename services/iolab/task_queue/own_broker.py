@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iolab.server.errors import CannotServe
-from iolab.task_queue.address import NO_BROKER, RETRY_SECONDS, START_SECONDS, program
+from iolab.task_queue.address import BY_SERVER, NO_BROKER, RETRY_SECONDS, START_SECONDS, STARTED_BY, program
 
 BROKER_MEMORY = "128mb"
 # A child of ours ends with us however we end: prctl(2), PR_SET_PDEATHSIG.
@@ -62,8 +62,8 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
         ours, theirs = os.pipe()
         stack.callback(os.close, ours)
         # It reads nothing, and so its standard input is free for what it says.
-        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": "/dev/stdin", "IOLAB_STARTED_BY": "server"}
-        command = [sys.executable, "-m", "iolab.task_queue.worker"]
+        environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": "/dev/stdin", STARTED_BY: BY_SERVER}
+        command = [sys.executable, "-P", "-m", "iolab.task_queue.worker"]
         try:
             worker = stack.enter_context(_child(command, env=environment, stdin=theirs))
         finally:
@@ -107,7 +107,7 @@ def _child(command: list[str], *, stdin: int = subprocess.DEVNULL, **options: An
     drains. It has blocked the stop's signals, and a child begins with the same ones blocked.
     """
     # A group of its own: not every signal of a terminal is the stop's.
-    command = [sys.executable, "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
+    command = [sys.executable, "-P", "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
     child = subprocess.Popen(command, stdin=stdin, process_group=0, **options)
     try:
         yield child

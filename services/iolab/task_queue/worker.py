@@ -7,9 +7,13 @@ would take a connection for each thread that waits, and keep every answer after 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from iolab.safe_path import leave_out_current_directory
+
+    leave_out_current_directory()
+
 import logging
 import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -21,9 +25,10 @@ from celery.platforms import SecurityWarning
 from iolab import configs, log, settings
 from iolab.kernel.threads import name_thread
 from iolab.registry import find
+from iolab.server import surroundings
 from iolab.server.errors import CannotServe
 from iolab.server.stop import SIGNALS
-from iolab.task_queue.address import configured
+from iolab.task_queue.address import BY_SERVER, STARTED_BY, configured
 from iolab.task_queue.application import COMMAND_SECONDS, application, register, store
 
 
@@ -32,8 +37,9 @@ def main() -> None:
 
     A server's own worker heeds no stop: the server ends it once nobody waits for an answer.
     """
-    if os.environ.get("IOLAB_STARTED_BY") == "server":
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    by_server = os.environ.get(STARTED_BY) == BY_SERVER
+    surroundings.put_right(blocked=SIGNALS if by_server else frozenset())
+    surroundings.exit_at_signals()
     name_thread("task_worker")
     log.configure("info", "task_worker")
     # Root or not is for whoever starts it to say; messages are JSON, and no code comes in with them.
@@ -42,6 +48,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         values = configs.load(find("task_queue"), folder)
+        surroundings.close_inherited_descriptors()
         url = configured(values)
     except (settings.BadSetting, CannotServe) as error:
         sys.exit(f"iolab: {error}")
