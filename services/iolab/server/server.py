@@ -218,6 +218,11 @@ class Server:
         """How many connections are open, those that wait for a worker among them."""
         return len(self._open)
 
+    def open_peers(self) -> list[Peer]:
+        """Those that are open at this moment."""
+        with self._books:
+            return list(self._open)
+
     def for_each_open(self, call: Callable[[Peer], object]) -> None:
         """Call with each open connection; none of them can leave the books meanwhile."""
         with self._books:

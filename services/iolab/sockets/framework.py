@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 
 from iolab.server.books import Peer, Silence
@@ -77,3 +78,21 @@ class Stream(Peer):
         if not owed and quiet_seconds >= self._server.settings.drain_quiet_seconds and nothing_came(self.sock):
             self.finishing = True
             begin_farewell(self.sock)
+
+
+def look_for_idle(server: Server) -> None:
+    """One look at all of a server's streams, every Server.sweep_seconds: those that are idle are cut."""
+    now = server.idle_clock()
+    for stream in _open_streams(server):
+        stream.look(now)
+
+
+def look_for_quiet(server: Server) -> None:
+    """One look at all of a server's streams while it stops, every DRAIN_TICK seconds."""
+    now = time.monotonic()
+    for stream in _open_streams(server):
+        stream.drain(now)
+
+
+def _open_streams(server: Server) -> list[Stream]:
+    return [peer for peer in server.open_peers() if isinstance(peer, Stream)]

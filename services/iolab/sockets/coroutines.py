@@ -1,0 +1,73 @@
+"""Ring 1 for coroutine frameworks: a task for each client, on the loop of asyncio, which is also tornado's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.framework import Stream, look_for_idle, look_for_quiet
+
+# One client from its first byte to its last.
+Converse = Callable[[Server, Stream], Coroutine[Any, Any, None]]
+
+
+async def serve_clients(server: Server, converse: Converse) -> None:
+    """Accept until the stop, a task for each client, then drain."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    server.listener.setblocking(False)
+    # An exception that leaves a task is a bug: the group raises it.
+    async with asyncio.TaskGroup() as tasks:
+        clients = ClientTasks(server, converse, tasks)
+        clients.listen()
+        loop.add_reader(server.stop, stopped.set)
+        sweeper = tasks.create_task(sweep(server))
+        await stopped.wait()
+        loop.remove_reader(server.stop)
+        loop.remove_reader(server.listener)
+        sweeper.cancel()
+        await drain(server, clients)
+
+
+class ClientTasks:
+    """Accepts when the loop says that somebody waits, and begins a task for each."""
+
+    def __init__(self, server: Server, converse: Converse, tasks: asyncio.TaskGroup) -> None:
+        self._server = server
+        self._converse = converse
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+
+    def listen(self) -> None:
+        """Have the loop watch the listener, unless the server stops."""
+        if not self._server.stop.requested:
+            self._loop.add_reader(self._server.listener, self._ready)
+
+    def accept(self) -> None:
+        """Begin with those whose turn it is to be accepted."""
+        for sock in self._server.accept_some():
+            self._tasks.create_task(self._converse(self._server, Stream(self._server, sock)))
+
+    def _ready(self) -> None:
+        self.accept()
+        if self._server.paused_until:
+            self._loop.remove_reader(self._server.listener)
+            self._loop.call_later(self._server.pause_left(), self.listen)
+
+
+async def sweep(server: Server) -> None:
+    """Look for idle connections, if the settings ask for it."""
+    while server.sweep_seconds:
+        await asyncio.sleep(server.sweep_seconds)
+        look_for_idle(server)
+
+
+async def drain(server: Server, clients: ClientTasks) -> None:
+    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    clients.accept()
+    while not server.close_listener() or server.open_count():
+        await asyncio.sleep(DRAIN_TICK)
+        look_for_quiet(server)
+        clients.accept()
