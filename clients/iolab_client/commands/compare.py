@@ -104,6 +104,8 @@ class Offered(click.ParamType[Rate]):
     "--pause", metavar="PROJECT", multiple=True,
     help="Compose projects that are paused meanwhile.  [default: every other one of iolab]",
 )  # fmt: skip
+@click.option("--null", is_flag=True,
+              help="Measure the first model as two subjects: what differs between them is the machine.")  # fmt: skip
 @click.option("--unchecked", is_flag=True, help="Do without `check`: nobody is left out for what it breaks.")
 @click.option("--fail-if", "thresholds", type=ThresholdType(), multiple=True,
               help="p99>5ms, rate<10k, cost>20us, in half of a model's rounds or more: exit 99.")  # fmt: skip
@@ -124,6 +126,7 @@ def command(
     out: Path,
     place_name: str | None,
     pause: tuple[str, ...],
+    null: bool,
     unchecked: bool,
     thresholds: tuple[Condition, ...],
     as_json: bool,
@@ -148,6 +151,7 @@ def command(
         server_cpus=_allowed(server_cpus, allowed) or (allowed[0],),
         client_cpus=_allowed(client_cpus, allowed) or (allowed[min(1, len(allowed) - 1)],),
         seed=seed if seed is not None else random.SystemRandom().randrange(2**32),
+        null=null,
     )
     folder = out / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     try:
@@ -293,6 +297,12 @@ def show(summary: Summary) -> None:
     for case in dict.fromkeys(cell.case for cell in summary.cells):
         cells = [cell for cell in summary.cells if cell.case == case]
         console.print(table(ranked(cells), wide=console.width >= WIDE))
+    for one in summary.null:
+        console.print(
+            screen.plain(
+                f"{one.subject} twice, {case_in_words(one.case)}: {range_of(one.ratio)} of itself, by chance alone"
+            )
+        )
     for note in dict.fromkeys(cell.share_note for cell in summary.cells if cell.share_note):
         console.print(screen.plain(note))
 

@@ -9,13 +9,13 @@ import msgspec
 from rich.table import Table
 
 from iolab_client.report.folder import REPORT, write_folder
-from iolab_client.report.words import case_in_words, middle, range_of
+from iolab_client.report.words import case_in_words, effect_in_words, middle, range_of
 from iolab_client.results import bundle
 from iolab_client.results.measurement import VALID, Run
 from iolab_client.results.summary import Cell, summarise
 from iolab_client.terminal import screen
 
-STYLES = {"better": "green", "worse": "bold red", "not judged": "yellow", "no difference seen": "dim"}
+STYLES = {"better": "green", "worse": "bold red", "not judged": "yellow", "not told apart": "dim"}
 
 
 @click.command("report")
@@ -64,8 +64,8 @@ def _two(first: Run, second: Run, folders: tuple[Path, Path], as_json: bool, htm
     if as_json:
         screen.print_json(msgspec.to_builtins(found))
         return
-    shown = Table("subject", "load", "number")
-    for name in ("first", "second", "ratio"):
+    shown = Table("subject", "load", "share of the yardstick's")
+    for name in ("first", "second", "effect"):
         shown.add_column(name, justify="right")
     shown.add_column("change")
     for pair in found.pairs:
@@ -73,10 +73,10 @@ def _two(first: Run, second: Run, folders: tuple[Path, Path], as_json: bool, htm
             shown.add_row(
                 screen.plain(pair.subject),
                 case_in_words(pair.case),
-                f"{change.name} ({change.unit})",
+                change.name,
                 middle(change.first),
                 middle(change.second),
-                "" if change.ratio is None else f"{change.ratio:.3f}",
+                effect_in_words(change.effect),
                 screen.plain(change.word + (f": {pair.doubt}" if pair.doubt else ""), STYLES[change.word]),
             )
     screen.print_table(shown)

@@ -18,6 +18,7 @@ from iolab.registry import YARDSTICK, Model
 from iolab_client.compare.places import Failed, Place, Started
 from iolab_client.contract.check import FAIL, Verdicts, checkers
 from iolab_client.results.measurement import Measurement, Plan, Run, Size
+from iolab_client.results.summary import AGAIN
 from iolab_client.results.verdicts import judge_one
 
 LIMITS = ("max_connections", "backlog", "descriptors", "threads", "receive_buffer_bytes", "send_buffer_bytes")
@@ -46,6 +47,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     server_cpus: tuple[int, ...]
     client_cpus: tuple[int, ...]
     seed: int
+    # Whether the first model is measured as two subjects.
+    null: bool = False
 
     @property
     def loads(self) -> int:
@@ -63,6 +66,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             processes=min(self.processes, connections),
             cpus=self.client_cpus,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured under a name of its own."""
+
+    name: str
+    model: Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +104,10 @@ class Comparison:
     ) -> None:
         self.asked = asked
         self.place = place
-        self.subjects = [*subjects, YARDSTICK]
+        self.subjects = [Subject(name=model.slug, model=model) for model in (*subjects, YARDSTICK)]
+        if asked.null:
+            # The first of them once more: what differs between the two is the machine.
+            self.subjects.insert(1, Subject(name=f"{subjects[0].slug}{AGAIN}", model=subjects[0]))
         self.run = Run(
             command=command,
             started=_now(),
@@ -111,11 +125,12 @@ class Comparison:
 
         One that does not start is left out too, without having broken anything.
         """
+        models = dict.fromkeys(subject.model for subject in self.subjects if subject.model is not YARDSTICK)
         # Those that take longest to start are begun with.
-        models = sorted((model for model in self.subjects if model is not YARDSTICK), key=lambda model: not model.parts)
+        ordered = sorted(models, key=lambda model: not model.parts)
         kept = True
         with checkers() as pool:
-            for model, found in zip(models, pool.map(self._check, models), strict=True):
+            for model, found in zip(ordered, pool.map(self._check, ordered), strict=True):
                 if isinstance(found, Failed):
                     self._leave_out(model, str(found))
                     continue
@@ -132,12 +147,13 @@ class Comparison:
     def measure(self) -> Run:
         """All rounds."""
         for number in range(1, self.asked.rounds + 1):
-            order = self._random.sample(self.subjects, len(self.subjects))
-            for model in order:
-                try:
-                    self._measure(model, number)
-                except Failed as error:
-                    self._leave_out(model, f"round {number}: {error}")
+            for subject in self._random.sample(self.subjects, len(self.subjects)):
+                # It may have been left out since, with its twin.
+                if subject in self.subjects:
+                    try:
+                        self._measure(subject, number)
+                    except Failed as error:
+                        self._leave_out(subject.model, f"round {number}: {error}")
         self.run.ended = _now()
         self._keep(self.run)
         return self.run
@@ -151,25 +167,28 @@ class Comparison:
             return error
 
     def _leave_out(self, model: Model, reason: str) -> None:
-        self.run.left_out[model.slug] = reason
-        self.subjects.remove(model)
+        for subject in [subject for subject in self.subjects if subject.model is model]:
+            self.run.left_out[subject.name] = reason
+            self.subjects.remove(subject)
         self._news(f"{model.slug} is left out: {reason}")
 
-    def _measure(self, model: Model, number: int) -> None:
-        self._news(f"round {number}/{self.asked.rounds} {model.slug}")
-        with self.place.start(model) as started:
-            self._note(model, started)
-            for plan in self._plans(model):
+    def _measure(self, subject: Subject, number: int) -> None:
+        where = f"round {number}/{self.asked.rounds} {subject.name}"
+        self._news(where)
+        with self.place.start(subject.model) as started:
+            self._note(subject.model, started)
+            for plan in self._plans(subject):
                 measurement = self._load(started, plan)
+                measurement.subject = subject.name
                 measurement.round = number
                 self.run.measurements.append(measurement)
                 if plan.rate is None:
-                    key = model.slug, plan.connections, plan.sizes
+                    key = subject.name, plan.connections, plan.sizes
                     self._closed.setdefault(key, measurement.rate)
-                self._news(f"round {number}/{self.asked.rounds} {model.slug}", measurement)
+                self._news(where, measurement)
                 self._keep(self.run)
 
-    def _plans(self, model: Model) -> Iterator[Plan]:
+    def _plans(self, subject: Subject) -> Iterator[Plan]:
         """The loads of a round: closed loops, then, as their shares may be asked for, the offered rates."""
         asked = self.asked
         cases = [(connections, sizes) for connections in asked.connections for sizes in asked.sizes]
@@ -179,7 +198,7 @@ class Comparison:
         for connections, sizes, rate in self._random.sample(offered, len(offered)):
             per_second = rate.per_second
             if rate.share is not None:
-                per_second = rounded(rate.share * self._closed[model.slug, connections, sizes])
+                per_second = rounded(rate.share * self._closed[subject.name, connections, sizes])
             if per_second:
                 yield asked.plan(connections, sizes, per_second)
 
@@ -188,7 +207,6 @@ class Comparison:
             measurement = self.place.load(started, plan)
         except click.ClickException as error:
             raise Failed(error.message) from None
-        measurement.subject = started.model.slug
         measurement.others = [*started.others, *measurement.others]
         if measurement.server and started.cpus:
             # Its settings do not tell who has pinned it from outside.

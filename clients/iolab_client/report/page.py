@@ -84,7 +84,7 @@ def headline(summary: Summary) -> list[str]:
         named = []
         for ordinal, place in zip(ORDINALS, places, strict=False):
             subjects = [cell.subject for cell in ranked if cell.rank == place]
-            equal = " (equal: their intervals overlap)" if len(subjects) > 1 else ""
+            equal = " (not told apart)" if len(subjects) > 1 else ""
             named.append(f"{_listed(subjects)} {ordinal}{equal}")
         said.append(f"At {case_in_words(case)}, by {measure}: {'; '.join(named)}.")
         best = [cell for cell in ranked if cell.cost_rank == 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iolab_client.results.effects import Effect
 from iolab_client.results.measurement import Size
 from iolab_client.results.summary import Case, Interval
 
@@ -57,3 +58,8 @@ def case_in_words(case: Case, *, connections: bool = True, rate: bool = True) ->
     if case.idle:
         parts.append(f"{case.idle:,} idle beside")
     return ", ".join(parts)
+
+
+def effect_in_words(effect: Effect | None) -> str:
+    """`1.050 (0.990-1.110)`: the factor, and between which ones the true one lies."""
+    return "" if effect is None else f"{effect.ratio:.3f} ({effect.low:.3f}-{effect.high:.3f})"

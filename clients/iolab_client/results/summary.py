@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import comb
 
 import msgspec
 
+from iolab_client.results.effects import Effect, paired
 from iolab_client.results.measurement import (
     CLIENT_BOUND,
     ERRORS,
@@ -28,10 +29,10 @@ from iolab_client.results.measurement import (
 )
 from iolab_client.results.verdicts import worst
 
+# What follows the name of a server that is measured once more as a subject of its own.
+AGAIN = " again"
 # Of the intervals that order statistics make, the narrowest that covers the median at least this often.
 COVERAGE = 0.90
-# With too few rounds for that, this is asked for on top: the same code started again differs by so much.
-RESTART = 0.10
 # An interval wider than this, as a share of its median, is no result: a shared machine swings by 15 % either way.
 RATE_SPREAD = 0.30
 # Latency swings more, and what differs in it differs by multiples.
@@ -74,10 +75,12 @@ class Cell(msgspec.Struct, kw_only=True):
     case: Case
     rounds: int
     verdict: Verdict
-    # The place by rate (closed loop) or p99 (open loop) among the VALID cells of this load, the yardstick left out;
-    # equal where the intervals overlap. And the place by cost.
+    # The place by rate (closed loop) or p99 (open loop) among the VALID cells of this load, the yardstick left out; and
+    # that by cost. Those that share a place are not told apart from its best, which does not make them equal.
     rank: int | None = None
     cost_rank: int | None = None
+    # Its rate (closed loop) or p99 (open loop) over that of the best of all, round by round.
+    against_best: Effect | None = None
     rate: Interval
     p50: Interval
     p90: Interval
@@ -100,10 +103,27 @@ class Cell(msgspec.Struct, kw_only=True):
     share_note: str = ""
 
 
+# The measurements of each load and subject; and a number of each round.
+Groups = Mapping[tuple[Case, str], Sequence[Measurement]]
+Rounds = Mapping[int, float]
+
+
+class Null(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that was measured as two subjects, under one load: what this machine makes of no difference at all."""
+
+    subject: str
+    case: Case
+    # The second over the first, round by round: the rate (closed loop) or p99 (open loop).
+    ratio: Interval
+
+
 class Summary(msgspec.Struct, kw_only=True):
     """All cells, in the order in which they first appear in the run."""
 
     cells: list[Cell]
+    # How many comparisons the places were made of: their intervals hold together.
+    comparisons: int = 0
+    null: list[Null] = msgspec.field(default_factory=list)
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -135,18 +155,6 @@ def coverage(count: int, rank: int) -> float:
     return 1 - 2 * tail / (1 << count)
 
 
-def differ(one: Interval, other: Interval) -> bool:
-    """Whether two are told apart: their intervals do not overlap.
-
-    Where there were too few rounds for an interval that covers anything, the medians are a restart's difference apart
-    too.
-    """
-    apart = one.high < other.low or other.high < one.low
-    if min(one.coverage, other.coverage) >= COVERAGE:
-        return apart
-    return apart and abs(one.median - other.median) > RESTART * max(one.median, other.median)
-
-
 def case_of(measurement: Measurement) -> Case:
     """The load that a measurement was made under."""
     plan = measurement.plan
@@ -170,26 +178,85 @@ def summarise(run: Run) -> Summary:
         yardstick = cells.get((case, YARDSTICK))
         if yardstick and subject != YARDSTICK:
             _add_shares(made[case, subject], group, yardstick)
-    for case in dict.fromkeys(case for case, _ in cells):
-        _rank([cell for cell in made.values() if cell.case == case])
-    return Summary(cells=list(made.values()))
+    fields = [_Field(made, cells, case) for case in dict.fromkeys(case for case, _ in cells)]
+    comparisons = sum(field.comparisons for field in fields)
+    for field in fields:
+        field.rank(comparisons)
+    return Summary(cells=list(made.values()), comparisons=comparisons, null=list(_null(cells)))
 
 
-def places(cells: Sequence[Cell], value: Callable[[Cell], Interval], best: Callable[..., float]) -> list[int]:
-    """The place of each, the best is 1: `best` is min or max.
+def places(values: Mapping[str, Rounds], best: Callable[..., float], comparisons: int) -> dict[str, int]:
+    """The place of each by its values in the rounds, the best is 1: `best` is min or max.
 
     One that is not told apart from the best of the place above it shares that place; the next one's place counts all
-    before it. Equality is not handed on: a long row of small differences does not make the first and the last equal.
+    before it. What is shared is not handed on: a long row of small differences does not make the first and the last
+    equal. `comparisons` is how many the whole report makes.
     """
     sign = 1 if best is min else -1
-    ordered = sorted(range(len(cells)), key=lambda index: sign * value(cells[index]).median)
-    found = [1] * len(cells)
+    ordered = sorted(values, key=lambda name: sign * statistics.median(values[name].values()))
+    found = dict.fromkeys(ordered, 1)
     leader, place = ordered[:1], 1
-    for position, index in enumerate(ordered):
-        if differ(value(cells[leader[0]]), value(cells[index])):
-            leader, place = [index], position + 1
-        found[index] = place
+    for position, name in enumerate(ordered):
+        effect = between(values[leader[0]], values[name], comparisons)
+        if name != leader[0] and effect and effect.told_apart:
+            leader, place = [name], position + 1
+        found[name] = place
     return found
+
+
+def between(first: Rounds, second: Rounds, comparisons: int) -> Effect | None:
+    """The effect of the second over the first, in the rounds that both have."""
+    rounds = [number for number in first if number in second]
+    return paired([first[number] for number in rounds], [second[number] for number in rounds], comparisons)
+
+
+class _Field:
+    """The VALID cells of one load, which have places among each other."""
+
+    def __init__(self, made: Mapping[tuple[Case, str], Cell], groups: Groups, case: Case) -> None:
+        valid = [cell for (of, _), cell in made.items() if of == case and cell.verdict.word == VALID]
+        # The second of a server that was measured twice is no competitor.
+        self.cells = [cell for cell in valid if cell.subject != YARDSTICK and not cell.subject.endswith(AGAIN)]
+        self._best = max if case.rate is None else min
+        self._first = {cell.subject: by_round(groups[case, cell.subject], primary(case)) for cell in self.cells}
+        self._cost = {
+            cell.subject: by_round(groups[case, cell.subject], lambda one: _cost(one.server))
+            for cell in self.cells
+            if cell.cost
+        }
+
+    @property
+    def comparisons(self) -> int:
+        """How many there may be: whoever leads is found by looking at all."""
+        return comb(len(self._first), 2) + comb(len(self._cost), 2)
+
+    def rank(self, comparisons: int) -> None:
+        """Give the cells their places."""
+        by_first = places(self._first, self._best, comparisons)
+        by_cost = places(self._cost, min, comparisons)
+        leader = next(iter(by_first), "")
+        for cell in self.cells:
+            cell.rank, cell.cost_rank = by_first[cell.subject], by_cost.get(cell.subject)
+            if cell.subject != leader:
+                cell.against_best = between(self._first[leader], self._first[cell.subject], comparisons)
+
+
+def primary(case: Case) -> Callable[[Measurement], float]:
+    """What is asked of a load first: in a closed loop the rate, in an open one the p99."""
+    return (lambda one: one.rate) if case.rate is None else (lambda one: one.latency.p99)
+
+
+def by_round(group: Sequence[Measurement], value: Callable[[Measurement], float]) -> Rounds:
+    """A number of each round in which it is known."""
+    return {one.round: found for one in group if (found := value(one))}
+
+
+def _null(groups: Groups) -> Iterator[Null]:
+    for (case, subject), group in groups.items():
+        if twin := groups.get((case, f"{subject}{AGAIN}")):
+            first, second = by_round(group, primary(case)), by_round(twin, primary(case))
+            if ratios := [second[number] / first[number] for number in first if number in second]:
+                yield Null(subject=subject, case=case, ratio=interval(ratios))
 
 
 def _cell(subject: str, case: Case, group: Sequence[Measurement]) -> Cell:
@@ -278,28 +345,3 @@ def _add_shares(cell: Cell, group: Sequence[Measurement], yardstick: Sequence[Me
 
 def _cost(server: ServerUse | None) -> float:
     return (server and server.cost) or 0.0
-
-
-def _rank(cells: Sequence[Cell]) -> None:
-    """Give the VALID cells of one load their places."""
-    ranked = [cell for cell in cells if cell.verdict.word == VALID and cell.subject != YARDSTICK]
-    closed = not ranked or ranked[0].case.rate is None
-    value, best = (_rate, max) if closed else (_p99, min)
-    for cell, place in zip(ranked, places(ranked, value, best), strict=True):
-        cell.rank = place
-    known = [cell for cell in ranked if cell.cost]
-    for cell, place in zip(known, places(known, _cost_interval, min), strict=True):
-        cell.cost_rank = place
-
-
-def _rate(cell: Cell) -> Interval:
-    return cell.rate
-
-
-def _p99(cell: Cell) -> Interval:
-    return cell.p99
-
-
-def _cost_interval(cell: Cell) -> Interval:
-    assert cell.cost
-    return cell.cost

@@ -18,7 +18,7 @@ from iolab_client.results.measurement import (
     Plan,
     Run,
 )
-from iolab_client.results.summary import Cell, Interval, coverage, differ, interval, summarise
+from iolab_client.results.summary import Cell, Interval, coverage, interval, summarise
 from tests.client.runs import measurement, run_of
 
 BUSY = Generator(processes=1, cpus=(1,), cpu_seconds=9.9, busy=0.99)
@@ -64,18 +64,6 @@ def test_an_even_number_has_its_median_between_the_middle_two() -> None:
 def test_no_value_has_no_median() -> None:
     with pytest.raises(ValueError, match="no values"):
         interval([])
-
-
-def test_intervals_that_overlap_are_not_told_apart() -> None:
-    first = interval([10.0, 11.0, 12.0, 13.0, 14.0])
-    assert not differ(first, interval([14.0, 15.0, 16.0, 17.0, 18.0]))
-    assert differ(first, interval([14.1, 15.0, 16.0, 17.0, 18.0]))
-    assert differ(interval([14.1, 15.0, 16.0, 17.0, 18.0]), first)
-
-
-def test_a_single_round_tells_apart_only_what_is_more_than_a_restart_apart() -> None:
-    assert not differ(interval([100.0]), interval([108.0]))
-    assert differ(interval([100.0]), interval([120.0]))
 
 
 def test_each_number_of_a_cell_is_the_median_of_its_rounds() -> None:
@@ -186,18 +174,18 @@ def test_one_round_says_that_nothing_is_known_of_its_spread() -> None:
     assert "one round" in only(run_of([measurement()])).verdict.reason
 
 
-def test_only_valid_cells_have_a_place_and_overlap_is_equality() -> None:
+def test_only_valid_cells_have_a_place_and_those_not_told_from_its_best_share_it() -> None:
     run = run_of(
         [
             *rounds_of(YARDSTICK, [200e3] * 5, cost=4.0),
             *rounds_of("io_uring_ring", [96e3, 98e3, 100e3, 101e3, 102e3], cost=6.0),
-            *rounds_of("epoll_loop", [90e3, 92e3, 94e3, 95e3, 97e3], cost=7.0),
-            *rounds_of("select_loop", [85e3, 86e3, 87e3, 89e3, 91e3], cost=8.0),
+            *rounds_of("epoll_loop", [93e3, 101e3, 94e3, 102e3, 97e3], cost=7.0),
+            *rounds_of("select_loop", [75e3, 76e3, 78e3, 79e3, 79e3], cost=8.0),
             *rounds_of("busy_poll", [150e3] * 5, cost=6.0, errors=Errors(wrong=1)),
         ]
     )
     cells = {cell.subject: (cell.rank, cell.cost_rank) for cell in summarise(run).cells}
-    # select_loop overlaps epoll_loop, but not the first of that place.
+    # Round by round epoll_loop is now above and now below, select_loop always below.
     assert cells == {
         YARDSTICK: (None, None),
         "io_uring_ring": (1, 1),
