@@ -9,55 +9,41 @@ Compare    busy_poll (same pool, but its threads never wait), epoll_pool (same p
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 import time
+from queue import SimpleQueue
 
-from iolab.kernel.threads import start_thread
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.blocking import Conversation, interrupt
-
-Queue = queue.SimpleQueue[Conversation | None]
+from iolab.sockets.pool import Pool
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
-    waiting: Queue = queue.SimpleQueue()
-    server.waiting = waiting.qsize
-    workers = [start_thread(work, f"worker-{number}", waiting) for number in range(server.settings.pool_size)]
+    pool: Pool[Conversation] = Pool(server, work)
     server.wake_accept_at_stop()
     while not server.stop.requested:
-        accept(server, waiting)
+        accept(server, pool)
         server.wait_for_capacity()
-    drain(server, waiting, workers)
+    drain(server, pool)
 
 
-def work(waiting: Queue) -> None:
+def work(waiting: SimpleQueue[Conversation | None]) -> None:
     """A worker: begin with whoever has waited longest, and stay until that client is over."""
     while (conversation := waiting.get()) is not None:
         conversation.run()
 
 
-def accept(server: Server, waiting: Queue) -> None:
+def accept(server: Server, pool: Pool[Conversation]) -> None:
     """Have everyone who comes wait for a worker, until the stop or the capacity ends it."""
     for sock in server.accept_some():
-        waiting.put(Conversation(server, sock, server.answer))
+        pool.queue.put(Conversation(server, sock, server.answer))
 
 
-def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> None:
+def drain(server: Server, pool: Pool[Conversation]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
     interrupt(server)
-    accept(server, waiting)
+    accept(server, pool)
     while not server.close_listener():
         time.sleep(DRAIN_TICK)
-        accept(server, waiting)
-    while waiting.qsize() and server.open_count() - waiting.qsize() < len(workers):
-        time.sleep(DRAIN_TICK)
-    with contextlib.suppress(queue.Empty):
-        while conversation := waiting.get_nowait():
-            server.turn_away(conversation)
-    for _ in workers:
-        waiting.put(None)
-    for worker in workers:
-        worker.join()
+        accept(server, pool)
+    pool.drain()

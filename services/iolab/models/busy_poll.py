@@ -9,30 +9,24 @@ Compare    blocking_pool (same pool, but its threads wait), epoll_loop (asks for
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 import time
+from queue import SimpleQueue
 
-from iolab.kernel.threads import start_thread
 from iolab.server.server import Server
+from iolab.sockets.pool import Pool
 from iolab.sockets.readiness import Connection
-
-Queue = queue.SimpleQueue[Connection | None]
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
-    waiting: Queue = queue.SimpleQueue()
-    server.waiting = waiting.qsize
-    workers = [start_thread(work, f"worker-{number}", server, waiting) for number in range(server.settings.pool_size)]
+    pool: Pool[Connection] = Pool(server, work, server)
     server.listener.setblocking(False)
     while not server.stop.requested:
-        accept(server, waiting)
-    drain(server, waiting, workers)
+        accept(server, pool)
+    drain(server, pool)
 
 
-def work(server: Server, waiting: Queue) -> None:
+def work(waiting: SimpleQueue[Connection | None], server: Server) -> None:
     """A worker: begin with whoever has waited longest, and stay until that client is over."""
     next_look = 0.0
     while (connection := waiting.get()) is not None:
@@ -48,23 +42,15 @@ def work(server: Server, waiting: Queue) -> None:
         connection.close()
 
 
-def accept(server: Server, waiting: Queue) -> None:
+def accept(server: Server, pool: Pool[Connection]) -> None:
     """Have everyone who came wait for a worker."""
     for sock in server.accept_some():
-        waiting.put(Connection(server, sock, server.answer))
+        pool.queue.put(Connection(server, sock, server.answer))
 
 
-def drain(server: Server, waiting: Queue, workers: list[threading.Thread]) -> None:
+def drain(server: Server, pool: Pool[Connection]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
-    accept(server, waiting)
+    accept(server, pool)
     while not server.close_listener():
-        accept(server, waiting)
-    while waiting.qsize() and server.open_count() - waiting.qsize() < len(workers):
-        time.sleep(0)
-    with contextlib.suppress(queue.Empty):
-        while connection := waiting.get_nowait():
-            server.turn_away(connection)
-    for _ in workers:
-        waiting.put(None)
-    for worker in workers:
-        worker.join()
+        accept(server, pool)
+    pool.drain()

@@ -13,29 +13,24 @@ Compare    epoll_loop (same wait, answers in the loop), blocking_pool (same pool
 from __future__ import annotations
 
 import contextlib
-import queue
 import select
 import socket
 import time
+from queue import SimpleQueue
 
-from iolab.kernel.threads import start_thread
 from iolab.server.server import DRAIN_TICK, Server
+from iolab.sockets.pool import Pool
 from iolab.sockets.readiness import READ, Connection
 
-Queue = queue.SimpleQueue[Connection | None]
+Queue = SimpleQueue[Connection | None]
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
-    ready: Queue = queue.SimpleQueue()
-    server.waiting = ready.qsize
     with select.epoll() as selector:
         watched: dict[int, Connection] = {}
-        workers = [
-            start_thread(work, f"worker-{number}", selector, watched, ready)
-            for number in range(server.settings.pool_size)
-        ]
-        listener = server.listener.fileno()
+        pool: Pool[Connection] = Pool(server, work, selector, watched)
+        ready, listener = pool.queue, server.listener.fileno()
         server.listener.setblocking(False)
         selector.register(listener, select.EPOLLIN)
         selector.register(server.stop, select.EPOLLIN)
@@ -58,13 +53,10 @@ def serve(server: Server) -> None:
             selector.unregister(listener)
         selector.unregister(server.stop)
         drain(selector, watched, ready, server)
-        for _ in workers:
-            ready.put(None)
-        for worker in workers:
-            worker.join()
+        pool.end()
 
 
-def work(selector: select.epoll, watched: dict[int, Connection], ready: Queue) -> None:
+def work(ready: Queue, selector: select.epoll, watched: dict[int, Connection]) -> None:
     """A worker: answer whoever is ready, then give the connection back to the selector."""
     while (connection := ready.get()) is not None:
         connection.advance()

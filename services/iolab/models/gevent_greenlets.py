@@ -9,18 +9,15 @@ Compare    thread_per_connection (same conversation, threads), asyncio_streams (
 
 from __future__ import annotations
 
-import socket
 import time
 
 import gevent
 from gevent import monkey
 from gevent.socket import wait_read
 
-from iolab.server.books import Peer, Silence
 from iolab.server.server import DRAIN_TICK, Server
-from iolab.sockets.blocking import Conversation, interrupt
-from iolab.sockets.farewell import moved
-from iolab.work import Respond
+from iolab.sockets.blocking import interrupt
+from iolab.sockets.greenlet import GreenConversation, interrupt_idle
 
 
 def serve(server: Server) -> None:
@@ -62,37 +59,11 @@ def accept(server: Server) -> None:
         gevent.spawn(GreenConversation(server, sock, server.answer).run)
 
 
-class GreenConversation(Conversation):
-    """A conversation whose reader or writer is a greenlet: the hub wakes it, no signal could."""
-
-    __slots__ = ("silence",)
-
-    def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
-        self.silence = Silence()
-        super().__init__(server, sock, answer)
-
-    def interrupt(self) -> None:
-        """End the call that waits for the socket, if one does, as if the socket did not block."""
-        hub = gevent.get_hub()
-        for watcher in (self.sock._read_event, self.sock._write_event):  # type: ignore[attr-defined]
-            hub.cancel_wait(watcher, BlockingIOError("interrupted"))
-
-    def _limit_silence(self, seconds: float) -> None:
-        """Nothing: `sweep` looks, because a socket that was patched knows no SO_RCVTIMEO."""
-
-
 def sweep(server: Server) -> None:
-    """Interrupt those who waited for `idle_seconds`, if the settings ask for it: what they wait for is not coming."""
-
-    def look(peer: Peer) -> None:
-        assert isinstance(peer, GreenConversation)
-        if peer.silence.seconds(now, moved(peer)) >= server.settings.idle_seconds:
-            peer.interrupt()
-
+    """Look for idle connections, if the settings ask for it."""
     while server.sweep_seconds:
         gevent.sleep(server.sweep_seconds)
-        now = server.idle_clock()
-        server.for_each_open(look)
+        interrupt_idle(server)
 
 
 def drain(server: Server) -> None:

@@ -48,8 +48,6 @@ def begin(server: Server, conversation: Conversation) -> None:
 def drain(server: Server) -> None:
     """Accept who is still in the queue; everyone's own thread sees him off."""
     accept(server)
-    while not server.close_listener():
+    while not server.close_listener() or server.open_count():
         time.sleep(DRAIN_TICK)
         accept(server)
-    while server.open_count():
-        time.sleep(DRAIN_TICK)
