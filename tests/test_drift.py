@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -108,3 +109,15 @@ assert {framework!r} not in sys.modules
 assert not [name for name in sys.modules if name.startswith("iolab.models")]
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_every_fact_names_files_and_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "kernel-facts.md").read_text()
+    named = re.findall(
+        r"`((?:tests|clients|services|processes|server|sockets|models|kernel|observe)/[\w/.]+)(?:::(\w+))?`", text
+    )
+    assert len(named) > 40
+    for path, test in named:
+        file = next((root / path for root in (ROOT, ROOT / "services" / "iolab") if (root / path).exists()), None)
+        assert file, path
+        assert not test or f"def {test}(" in file.read_text(), f"{path} has no {test}"
