@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
-import pytest
-
 from iolab_client.contract import peers
-from iolab_client.servers.address import DEADLINE_SECONDS
-from tests.support.fleet import Lab
 from tests.support.models import only, waiting
-from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
-from tests.support.waiting import eventually, for_a_while
+from tests.support.waiting import for_a_while
 
 Start = Callable[..., RunningServer]
 
@@ -45,40 +39,6 @@ def test_select_holds_960_clients_and_refuses_one_more(start: Start) -> None:
     clients.pop().close()
     server.becomes("connections_open", 959)
     assert peers.ask(server.connect(), b"room again") == b"ROOM AGAIN"
-
-
-@pytest.mark.targets("process")
-@only("select_loop")
-def test_select_refuses_by_the_descriptors_number_however_few_are_open(lab: Lab) -> None:
-    target = lab.target
-    assert isinstance(target, ProcessTarget)
-    # It inherits a thousand descriptors of which it knows nothing, and is left with numbers near the end of the set.
-    crowd = ["bash", "-c", 'for n in {10..1009}; do eval "exec $n</dev/null"; done; exec "$@"', "crowd"]
-    server = lab.adopt(target.start(lab.model, {}, prefix=crowd))
-    clients = server.connect_many(40)
-    eventually(
-        lambda: server.metric("connections_open") + server.metric("connections_refused_total") == 40, "all were seen"
-    )
-
-    # Not at once: the admin port may still close the last scrape's, which nobody selects.
-    eventually(lambda: max(server.descriptors()) <= 1023, "no client has a number that select(2) cannot watch")
-    refused = [client for client in clients if ended(client)]
-    assert len(refused) == server.metric("connections_refused_total")
-    served = [client for client in clients if client not in refused]
-    assert 0 < len(served) < 24
-    for client in served:
-        assert peers.ask(client, b"served") == b"SERVED"
-
-
-def ended(client: socket.socket) -> bool:
-    """Whether the server has closed the connection."""
-    client.setblocking(False)
-    try:
-        return client.recv(1) == b""
-    except BlockingIOError:
-        return False
-    finally:
-        client.settimeout(DEADLINE_SECONDS)
 
 
 @only("epoll_loop", "poll_loop", "select_loop")

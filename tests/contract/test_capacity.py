@@ -128,6 +128,18 @@ def test_a_stop_while_out_of_descriptors_serves_the_accept_queue_when_they_come_
     assert out.server.wait() == 0
 
 
+def test_a_limit_that_is_lowered_below_what_is_open_costs_nobody_who_is_there(start: Start) -> None:
+    server = start()
+    clients = server.connect_many(4)
+    assert [peers.ask(client, b"here") for client in clients] == [b"HERE"] * 4
+    server.limit_descriptors(4)
+    for _ in range(3):
+        assert [peers.ask(client, b"still here") for client in clients] == [b"STILL HERE"] * 4
+    server.limit_descriptors(1024)
+    clients[0].close()
+    assert peers.ask(server.connect(), b"room again") == b"ROOM AGAIN"
+
+
 @pytest.mark.targets("compose")
 def test_out_of_threads_those_who_are_there_are_served_and_the_rest_when_threads_come_back(
     start_alone: Start,

@@ -9,11 +9,14 @@ Compare    epoll_loop (same loop, the kernel keeps the list), select_loop (same 
 
 from __future__ import annotations
 
+import errno
 import select
+import time
+from collections.abc import Iterable
 from contextlib import closing
 
 from iolab.models.epoll_loop import loop
-from iolab.server.server import Server
+from iolab.server.server import DRAIN_TICK, Server
 
 
 def serve(server: Server) -> None:
@@ -25,20 +28,36 @@ def serve(server: Server) -> None:
 class Poll:
     """The list of those who are watched is this process's: an entry for each, whatever its number.
 
-    The kernel writes into each what has happened. A list that is longer than the descriptor limit is
-    refused (EINVAL): whoever lowers the limit below what is open ends the server.
+    The kernel writes into each entry what has happened, and refuses a list that is longer than the
+    descriptor limit. That is one which somebody has lowered below what is open.
     """
 
     def __init__(self) -> None:
-        kernel = select.poll()
-        self.register = kernel.register
-        self.modify = kernel.modify
-        self.unregister = kernel.unregister
-        self._poll = kernel.poll
+        self._kernel = select.poll()
+        self._watched: dict[int, int] = {}
 
-    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+    def register(self, descriptor: int, interest: int) -> None:
+        """From now on, ask whether it can be read (READ), written (WRITE), or either."""
+        self._kernel.register(descriptor, interest)
+        self._watched[descriptor] = interest
+
+    modify = register
+
+    def unregister(self, descriptor: int) -> None:
+        """Ask no more. One that is closed and still in the list would be returned each time (POLLNVAL)."""
+        self._kernel.unregister(descriptor)
+        del self._watched[descriptor]
+
+    def wait(self, timeout: float | None) -> Iterable[tuple[int, int]]:
         """Wait; poll(2) counts in milliseconds."""
-        return self._poll(None if timeout is None else timeout * 1000)
+        try:
+            return self._kernel.poll(None if timeout is None else timeout * 1000)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # As long as the list is refused: try each of them, again and again.
+            time.sleep(DRAIN_TICK)
+            return list(self._watched.items())
 
     def close(self) -> None:
         """Nothing: the kernel keeps nothing between two calls."""

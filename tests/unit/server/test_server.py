@@ -17,7 +17,7 @@ from iolab.server.books import Peer, Silence
 from iolab.server.listener import accept_queue, listen, listen_together, set_options
 from iolab.server.server import ACCEPTS_A_TURN, Server
 from iolab.server.stop import Stop
-from iolab.settings import SELECT_LIMIT, Settings
+from iolab.settings import FD_SETSIZE, SELECT_LIMIT, Settings
 
 
 class Counted(Peer):
@@ -223,6 +223,33 @@ def test_the_books_hold_open_and_closed_connections(listener: socket.socket) -> 
         assert (after.answers, after.lost, server.open_count()) == (3, 1, 1)
         server.turn_away(first)
         assert (server.totals().unserved, server.open_count(), one.fileno()) == (1, 0, -1)
+
+
+class Numbered(socket.socket):
+    """A socket that says it is the descriptor of that number."""
+
+    number = 0
+
+    def fileno(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize(
+    ("slug", "number", "stays"),
+    [
+        ("select_loop", FD_SETSIZE - 1, True),
+        ("select_loop", FD_SETSIZE, False),
+        ("poll_loop", FD_SETSIZE, True),
+    ],
+)
+def test_select_refuses_by_the_descriptors_number_however_few_are_open(
+    listener: socket.socket, slug: str, number: int, stays: bool
+) -> None:
+    server = a_server(listener, slug)
+    with Numbered() as sock:
+        sock.number = number
+        assert server.admitted(sock) is stays
+    assert server.totals().refused == (0 if stays else 1)
 
 
 def test_accepted_sockets_inherit_what_finds_a_peer_that_vanished(listener: socket.socket) -> None:
