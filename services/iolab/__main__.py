@@ -73,6 +73,7 @@ def serve(
 
     # From here on a signal is kept until someone waits for it.
     block_signals()
+    from iolab.kernel.threads import NoThread
     from iolab.run.serve import StartError, run
 
     try:
@@ -80,6 +81,8 @@ def serve(
         run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
     except settings.BadSetting as error:
         end(error, 2)
+    except NoThread as error:
+        end(CannotServe(f"{error}; raise the limit of threads (pids_limit) or of memory (ulimit -v)"), 1)
     except (CannotServe, StartError) as error:
         end(error, 1)
     # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,
@@ -93,13 +96,16 @@ def serve(
 @click.option("--detach", is_flag=True, help="Return when all of them listen; `iolab down` stops them.")
 def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
     """Run the models (all, if none is named) as plain processes of this machine."""
+    from iolab.configs import load_all
     from iolab.run import launcher
     from iolab.server.stop import block_signals
     from iolab.settings import BadSetting
 
-    block_signals()
     try:
-        servers, reasons = launcher.start(slugs, folder, detach=detach)
+        settings = load_all(folder)
+        # Nothing is started yet that would have to be stopped.
+        block_signals()
+        servers, reasons = launcher.start(slugs, settings, folder, detach=detach)
         click.echo(launcher.table(servers), err=not detach)
         for slug, reason in reasons.items():
             click.echo(f"{slug} is unavailable: {reason}", err=not detach)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -39,6 +40,12 @@ from iolab.run import launcher
 launcher.time = types.SimpleNamespace(monotonic=lambda: 1.0)
 main()
 """
+# A parent that never wants to know how its children end.
+IGNORES_CHILDREN = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def test_up_starts_them_and_down_leaves_no_process(launcher: Launcher) -> None:
@@ -56,6 +63,32 @@ def test_up_starts_them_and_down_leaves_no_process(launcher: Launcher) -> None:
     assert (code, errors) == (0, "")
     assert sorted(said.removeprefix("stopped ").strip().split(", ")) == sorted(SLUGS)
     assert launcher.pids() == []
+
+
+def test_up_and_its_servers_import_nothing_from_the_current_directory(launcher: Launcher, tmp_path: Path) -> None:
+    # The first three are imported by `python -m` itself: only -P keeps them out.
+    for name in ("contextlib", "types", "warnings", "json", "select", "socket"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
+    with launcher.in_front() as (up, servers):
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(SECONDS) == 0
+    assert alive(servers) == []
+
+
+def test_up_ends_with_0_also_where_its_parent_has_ignored_the_end_of_children(launcher: Launcher) -> None:
+    with launcher.in_front(command=(sys.executable, "-c", IGNORES_CHILDREN, *COMMAND)) as (up, _):
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(SECONDS) == 0
+
+
+def test_up_can_be_stopped_while_it_reads_its_files(launcher: Launcher) -> None:
+    file = launcher.configs / "models" / "epoll_loop.yaml"
+    file.unlink()
+    os.mkfifo(file)
+    with launcher.begin("up") as up, file.open("w"):
+        # Opened for writing, so it is being read.
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(SECONDS) == -signal.SIGTERM
 
 
 def test_down_waits_for_the_process_and_not_only_for_its_file(launcher: Launcher, tmp_path: Path) -> None:
@@ -104,7 +137,7 @@ def test_a_bad_file_stops_up_before_it_starts_one(launcher: Launcher) -> None:
     code, output, errors = launcher.run("up", "--detach", *SLUGS)
     (line,) = errors.splitlines()
     assert (code, output) == (2, "")
-    assert "prefork_epoll.yaml: backlog: got many, expected integer" in line
+    assert "prefork_epoll.yaml: backlog: got many, expected an integer" in line
     assert not launcher.answers("epoll_loop")
 
 

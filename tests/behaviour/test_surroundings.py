@@ -25,7 +25,7 @@ from iolab.task_queue import address, own_broker
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
 from tests.support.missing import skip
-from tests.support.models import forks
+from tests.support.models import forks, without_children
 from tests.support.process import environment
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -255,6 +255,16 @@ def refused(start: Start, allowed: int, settings: Mapping[str, Any]) -> None:
         f"iolab: {allowed} descriptors are allowed, and {start.model.slug} needs at least {least};"
         " raise it: ulimit -n 1024\n"
     )
+
+
+@without_children
+def test_where_no_thread_can_start_it_says_so_before_it_listens(start: Start) -> None:
+    # Each thread would reserve that much for its stack: more than there are addresses.
+    server = start("resource.setrlimit(resource.RLIMIT_STACK, (1 << 50, resource.RLIM_INFINITY))")
+    assert server.wait() == 1
+    (line,) = server.printed.splitlines()
+    assert line.startswith("iolab: cannot start thread ")
+    assert line.endswith("raise the limit of threads (pids_limit) or of memory (ulimit -v)")
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from tests.support.process import environment
 
 CHECKOUT = Path(__file__).parents[2]
 SECONDS = 60
-COMMAND = (sys.executable, "-m", "iolab")
+# As the script `iolab` has it, which is not always in the PATH: nothing comes from the current directory.
+COMMAND = (sys.executable, "-P", "-m", "iolab")
 # One alone, and one that has children.
 SLUGS = ("epoll_loop", "prefork_epoll")
 

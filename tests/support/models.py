@@ -52,6 +52,7 @@ pools = pytest.mark.models.with_args(lambda model: model.pool)
 
 # A supervisor and several processes that serve.
 forks = pytest.mark.models.with_args(lambda model: model.forks)
+without_children = pytest.mark.models.with_args(lambda model: not model.forks)
 
 
 # Nothing costs processor time while nothing happens: that it does in busy_poll is its exhibit.

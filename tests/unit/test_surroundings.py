@@ -113,4 +113,4 @@ def test_up_tells_why_where_the_machine_can_run_none_of_the_models_that_it_is_as
     monkeypatch.setenv("IOLAB_RUN_DIR", str(tmp_path))
     monkeypatch.setitem(MODELS, "epoll_loop", dataclasses.replace(MODELS["epoll_loop"], probe=__name__))
     with pytest.raises(launcher.LaunchError, match=r"^epoll_loop is unavailable: no such thing here; get one$"):
-        launcher.start(("epoll_loop",), None, detach=True)
+        launcher.start(("epoll_loop",), {"epoll_loop": Settings()}, None, detach=True)

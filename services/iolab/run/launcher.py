@@ -12,15 +12,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from iolab.configs import load_all
 from iolab.kernel.parent import told_of_parents_end
 from iolab.registry import MODELS, find
 from iolab.run import run_files
 from iolab.run.run_files import Running
 from iolab.server.listener import shown
 from iolab.server.stop import SIGNALS
+from iolab.settings import Settings
 
 # Importing an interpreter's worth of modules on a busy machine.
 START_SECONDS = 30
@@ -35,13 +36,15 @@ class LaunchError(Exception):
     """A server that did not start, or did not stop. The message is what the user is shown."""
 
 
-def start(slugs: tuple[str, ...], folder: Path | None, *, detach: bool) -> tuple[list[Running], dict[str, str]]:
+def start(
+    slugs: tuple[str, ...], settings: Mapping[str, Settings], folder: Path | None, *, detach: bool
+) -> tuple[list[Running], dict[str, str]]:
     """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
 
-    Returns the servers, and why each model that this machine cannot run was left out. Detached servers log to files in
-    the run folder. Raises BadSetting, LaunchError, KeyboardInterrupt.
+    `settings` are those of all models, which each server reads again from `folder`. Returns the servers, and why each
+    model that this machine cannot run was left out. Detached servers log to files in the run folder. Raises
+    LaunchError, KeyboardInterrupt.
     """
-    settings = load_all(folder)
     chosen = [find(slug).slug for slug in slugs] or list(MODELS)
     stop(chosen)
     reasons = {slug: reason for slug in chosen if (reason := MODELS[slug].unavailable(settings[slug]))}
