@@ -46,7 +46,7 @@ def main() -> None:
 def serve(
     slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
 ) -> None:
-    """Run MODEL until SIGTERM or SIGINT."""
+    """Run MODEL until SIGTERM, SIGINT, SIGHUP or SIGQUIT."""
     from iolab.server import surroundings
 
     surroundings.exit_at_signals()
@@ -68,6 +68,7 @@ def serve(
     except settings.BadSetting as error:
         end(error, 2)
     surroundings.close_inherited_descriptors()
+    from iolab.server.ending import crash, leave
     from iolab.server.errors import CannotServe
     from iolab.server.stop import block_signals
 
@@ -78,16 +79,16 @@ def serve(
 
     try:
         surroundings.check_limits(model, values)
-        run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
+        code = run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
     except settings.BadSetting as error:
         end(error, 2)
     except NoThread as error:
         end(CannotServe(f"{error}; raise the limit of threads (pids_limit) or of memory (ulimit -v)"), 1)
     except (CannotServe, StartError) as error:
         end(error, 1)
-    # All is done and said. To take the interpreter down around the threads that are left takes longer than most stops,
-    # and the stop's deadline would still strike.
-    os._exit(0)
+    except Exception as bug:
+        crash(bug)
+    leave(code)
 
 
 @main.command()
@@ -158,8 +159,10 @@ def check_config(folder: Path | None, dotenv: bool) -> None:
 
 def end(error: Exception, code: int) -> NoReturn:
     """Say what is in the way, in one line, and exit."""
-    click.echo(f"iolab: {error}", err=True)
-    sys.exit(code)
+    from iolab.server.ending import complain, leave
+
+    complain(f"iolab: {error}\n")
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ if __name__ == "__main__":
 import contextlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -27,6 +26,7 @@ from iolab.observe.admin import open_admin
 from iolab.registry import YARDSTICK
 from iolab.run import run_files
 from iolab.server import surroundings
+from iolab.server.ending import complain, leave
 from iolab.server.limits import effective_limits
 from iolab.server.listener import listen
 from iolab.server.stop import Stop, block_signals
@@ -55,7 +55,7 @@ def program() -> Path:
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, or until the server in C ends; return the exit code. Raises NotCompiled, OSError.
+    """Serve until the stop, or until the server in C ends; return the exit code. Raises NotCompiled, OSError.
 
     There is no drain: nobody is owed anything by a yardstick.
     """
@@ -98,18 +98,18 @@ def run(settings: Settings) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), default=YARDSTICK.port, show_default=True, help="0: any.")
 @click.option("--admin-port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any.")
 def main(host: str, port: int, admin_port: int) -> None:
-    """Run the C server that the models are measured against, until SIGTERM or SIGINT."""
+    """Run the C server that the models are measured against, until SIGTERM, SIGINT, SIGHUP or SIGQUIT."""
     surroundings.put_right()
     surroundings.close_inherited_descriptors()
     log.configure("info", YARDSTICK.slug)
     try:
-        sys.exit(run(override(load(YARDSTICK, None), host=host, port=port, admin_port=admin_port)))
+        leave(run(override(load(YARDSTICK, None), host=host, port=port, admin_port=admin_port)))
     except NotCompiled as error:
         log.warning("unavailable", reason=str(error))
-        sys.exit(os.EX_UNAVAILABLE)
+        leave(os.EX_UNAVAILABLE)
     except OSError as error:
-        click.echo(f"iolab: yardstick on {host}:{port}, admin port {admin_port}: {error.strerror}", err=True)
-        sys.exit(1)
+        complain(f"iolab: yardstick on {host}:{port}, admin port {admin_port}: {error.strerror}\n")
+        leave(1)
 
 
 if __name__ == "__main__":

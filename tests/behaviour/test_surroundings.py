@@ -310,6 +310,8 @@ def test_the_config_may_be_one_of_the_inherited_descriptors(start: Start) -> Non
     settings.write_text("backlog: 77\n")
     server = start(f"os.dup2(os.open({str(settings)!r}, os.O_RDONLY), 63)", config=Path("/dev/fd/63"))
     assert server.found["model"] == start.model.slug
-    listening = json.loads((server.folder / "stdout").read_text().splitlines()[0])
+    # Its run file is there before its first line.
+    (line, *_) = eventually(lambda: (server.folder / "stdout").read_text().splitlines(), "the log says something")
+    listening = json.loads(line)
     assert listening["settings"]["backlog"] == 77
     assert server.stop() == 0

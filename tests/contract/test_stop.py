@@ -5,6 +5,7 @@ In a container the network dies with the process: there a server in a hurry lose
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.clients import flood_all, flood_until_owed
 from tests.support.fleet import Lab
-from tests.support.models import pools
+from tests.support.models import only, pools
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
-from tests.support.waiting import eventually, for_a_while
+from tests.support.waiting import eventually, for_a_while, pause
 
 Start = Callable[..., RunningServer]
 
@@ -27,6 +28,8 @@ MEBIBYTE = 1024 * 1024
 STREAM = payload.make(16 * MEBIBYTE)
 # `drain_seconds` of a server whose test is not about them: all the time that a slow machine takes.
 PATIENCE_SECONDS = 50
+# As long after the first signal there is a second one.
+AGAIN_SECONDS = 1.1
 
 
 def stop(server: RunningServer) -> None:
@@ -64,11 +67,13 @@ def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
     assert (totals["accepted"], totals["answers"], totals["lost"], totals["unserved"]) == (3, 1, 0, 0)
 
 
-def test_sigint_is_the_same_as_sigterm(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name)
+def test_other_signals_are_the_same_as_sigterm(start: Start, number: signal.Signals) -> None:
+    """What a terminal sends: at Ctrl-C, when it is closed, at Ctrl-\\."""
     server = start(drain_seconds=PATIENCE_SECONDS)
     client = server.connect()
     assert peers.ask(client, b"here") == b"HERE"
-    server.stop(signal.SIGINT)
+    server.stop(number)
 
     assert peers.read_to_end(client) == b""
     assert server.wait() == 0
@@ -231,11 +236,53 @@ def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=9)
     stuck_reader(server)
     stop(server)
+    pause(AGAIN_SECONDS)
     server.stop(signal.SIGINT)
 
     assert server.wait() == 1
     cut = server.event("cut")
     assert (cut["reason"], cut["connections"]) == ("second signal", 1)
+
+
+@pytest.mark.targets("process")
+@pytest.mark.parametrize("children_first", [False, True])
+def test_one_stop_that_is_delivered_twice_cuts_nobody(lab: Lab, children_first: bool) -> None:
+    """timeout(1) signals its child and then the group, systemd every process of the service, in no certain order."""
+    server = lab.start(drain_seconds=PATIENCE_SECONDS)
+    clients = server.connect_many(4, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    for client in clients:
+        assert peers.ask(client, b"a") == b"A"
+    sent = [flood_all([client], STREAM) for client in clients]
+    pids = server.pids()
+    if children_first:
+        for pid in sorted(pids, reverse=True):
+            os.kill(pid, signal.SIGTERM)
+    else:
+        os.kill(server.pid, signal.SIGTERM)
+    server.event("draining")
+    os.killpg(server.pid, signal.SIGTERM)
+
+    for client, size in zip(clients, sent, strict=True):
+        assert payload.difference(peers.read_to_end(client), payload.answer(STREAM[:size])) is None
+    assert server.wait() == 0
+    assert [event["event"] for event in server.events] == ["listening", "draining", "stopped"]
+
+
+@only("epoll_loop", "prefork_epoll")
+@pytest.mark.targets("process")
+def test_a_hangup_that_nohup_has_ignored_is_no_stop(lab: Lab) -> None:
+    target = lab.target
+    assert isinstance(target, ProcessTarget)
+    server = lab.adopt(target.start(lab.model, {}, prefix=["nohup"]))
+    client = server.connect()
+    server.stop(signal.SIGHUP)
+    # Whoever takes it for a stop has begun by now to see off a client that is quiet.
+    pause(0.5)
+    assert peers.ask(client, b"here") == b"HERE"
+    server.stop()
+
+    assert peers.read_to_end(client) == b""
+    assert server.wait() == 0
 
 
 def test_while_it_stops_nobody_is_accepted_and_the_admin_port_says_so(start: Start) -> None:

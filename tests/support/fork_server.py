@@ -51,11 +51,14 @@ class ForkServer:
         environment: Mapping[str, str] | None = None,
         niceness: int = 0,
         prefix: Sequence[str] | None = None,
+        stdout: str = "stdout",
+        stderr: str = "stderr",
     ) -> int:
         """Start `iolab serve` in a session of its own; return its process id, as itself sees it.
 
         With a `prefix`, a command that runs another one, it is started as anyone would: nothing is imported before. So
-        is a model before which nothing may be.
+        is a model before which nothing may be. `stdout` and `stderr` are paths, of a pipe or a terminal perhaps; a
+        terminal becomes that of its session.
         """
         if model.patches and prefix is None:
             prefix = []
@@ -66,6 +69,8 @@ class ForkServer:
             environment=dict(environment or {}),
             niceness=niceness,
             prefix=None if prefix is None else list(prefix),
+            stdout=stdout,
+            stderr=stderr,
         )
         return pid
 
@@ -143,14 +148,22 @@ def keep(folder: str, **arguments: Any) -> None:
 
 
 def become_server(
-    *, arguments: list[str], environment: dict[str, str], niceness: int, prefix: list[str] | None
+    *,
+    arguments: list[str],
+    environment: dict[str, str],
+    niceness: int,
+    prefix: list[str] | None,
+    stdout: str,
+    stderr: str,
 ) -> None:
     """Be `iolab` with these arguments. Returns as `iolab` does."""
     os.setsid()
     os.nice(niceness)
     os.environ.update(environment)
+    # Whoever runs the tests may be under nohup(1).
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     print(os.getpid(), flush=True)
-    redirect("/dev/null", "stdout", "stderr")
+    redirect("/dev/null", stdout, stderr)
     if prefix is None:
         from iolab.__main__ import main
 

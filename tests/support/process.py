@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +18,7 @@ from iolab.settings import Settings as ServerSettings
 from iolab.task_queue import address, own_broker
 from tests.support.fork_server import ForkServer
 from tests.support.missing import skip
+from tests.support.output import Output
 from tests.support.server import ForkedServer, Settings, Target
 from tests.support.waiting import DEADLINE_SECONDS
 
@@ -30,9 +32,22 @@ def environment(folder: Path, changes: Mapping[str, str] | None = None) -> dict[
 
 
 class Process(ForkedServer):
-    """A server that is a process of its own session."""
+    """A server that is a process of its own session. Its stdout may be one of which the test reads what it wants."""
 
     host = "127.0.0.1"
+
+    def __init__(self, *arguments: Any, stdout: Output | None = None, **start: Any) -> None:
+        self._stdout = stdout
+        if stdout is not None:
+            start["stdout"] = stdout.path
+        super().__init__(*arguments, **start)
+
+    def await_first_line(self) -> None:
+        if self._stdout is None:
+            super().await_first_line()
+
+    def output(self) -> str:
+        return super().output() if self._stdout is None else self._stdout.read()
 
     def beside(self, *command: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
@@ -50,8 +65,19 @@ class ProcessTarget(Target):
         self._parts = contextlib.ExitStack()
         self._broker_url = ""
 
-    def start(self, model: Model, settings: Settings, *, prefix: Sequence[str] | None = None, port: int = 0) -> Process:
-        """Start a server. `prefix` is a command that runs another one, such as `prlimit`."""
+    def start(
+        self,
+        model: Model,
+        settings: Settings,
+        *,
+        prefix: Sequence[str] | None = None,
+        port: int = 0,
+        **outputs: Any,
+    ) -> Process:
+        """Start a server. `prefix` is a command that runs another one, such as `prlimit`.
+
+        `stdout` may be an Output, and `stderr` a path.
+        """
         if model.parts:
             settings = {"broker_url": self._broker(), **settings}
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
@@ -67,6 +93,7 @@ class ProcessTarget(Target):
             # It polls as long as it is there; whoever else is tested meanwhile comes first.
             niceness=BUSY_POLL_NICENESS if model.slug == "busy_poll" else 0,
             prefix=prefix,
+            **outputs,
         )
 
     def start_alone(self, model: Model, settings: Settings) -> Process:

@@ -1,10 +1,8 @@
-"""What surrounds the models: threads, run files, the log."""
+"""What surrounds the models: threads, run files."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
 import os
 import socket
 import threading
@@ -13,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from iolab import log
 from iolab.kernel.threads import NoThread, start_thread
 from iolab.observe.xray import photograph
 from iolab.registry import MODELS
@@ -74,24 +71,6 @@ def test_a_system_without_threads_is_a_capacity_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(NoThread, match="cannot start thread worker-7: can't start new thread"):
         start_thread(lambda: None, "worker-7")
-
-
-def test_a_line_of_the_log_is_one_json_object_with_its_model(capsys: pytest.CaptureFixture[str]) -> None:
-    logger = logging.getLogger("iolab")
-    handlers, level = logger.handlers, logger.level
-    try:
-        log.configure("info", "epoll_loop")
-        log.info("listening", port=8004, host="a\nb")
-        log.debug("lost", error="nobody asked")
-        log.warning("refused", refused=1)
-    finally:
-        logger.handlers, logger.propagate = handlers, True
-        logger.setLevel(level)
-    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert first["event"] == "listening"
-    assert (first["level"], first["model"], first["port"], first["host"]) == ("info", "epoll_loop", 8004, "a\nb")
-    assert first["time"].endswith("Z")
-    assert (second["level"], second["event"], second["refused"]) == ("warning", "refused", 1)
 
 
 def unavailable(settings: Settings) -> str | None:

@@ -34,6 +34,19 @@ def start_thread(target: Callable[..., object], name: str, *arguments: Any) -> t
     return thread
 
 
+def within(seconds: float, call: Callable[[], object], name: str) -> None:
+    """Have another thread do `call`, and wait for it `seconds` at most. Where no thread is to be had, this one does it.
+
+    For what has to be tried, but must not hold up the thread that tries it.
+    """
+    try:
+        thread = start_thread(call, name)
+    except NoThread:
+        call()
+    else:
+        thread.join(seconds)
+
+
 def name_thread(name: str) -> None:
     """Give the calling thread its name in the kernel: Python 3.14 is the first to do so by itself."""
     with contextlib.suppress(OSError):

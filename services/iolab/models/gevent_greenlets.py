@@ -15,6 +15,7 @@ import gevent
 from gevent import monkey
 from gevent.socket import wait_read
 
+from iolab.server.ending import crash
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.blocking import interrupt
 from iolab.sockets.greenlet import GreenConversation, interrupt_idle
@@ -23,7 +24,7 @@ from iolab.sockets.greenlet import GreenConversation, interrupt_idle
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     # A bug in a greenlet ends the process: the hub would print it and go on.
-    gevent.get_hub().SYSTEM_ERROR = BaseException
+    gevent.get_hub().handle_error = lambda _context, _kind, bug, _traceback: crash(bug)
     acceptor = gevent.spawn(accept_until_stopped, server)
     sweeper = gevent.spawn(sweep, server)
     server.stop.wait()

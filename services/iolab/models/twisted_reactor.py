@@ -12,17 +12,16 @@ from __future__ import annotations
 import socket
 
 from twisted.internet.epollreactor import EPollReactor
-from twisted.logger import globalLogPublisher
 
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.framework import look_for_idle, look_for_quiet
-from iolab.sockets.twisted_protocol import Readable, StreamProtocol, crash
+from iolab.sockets.twisted_protocol import Readable, StreamProtocol, crash_at_bugs
 
 
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     reactor = EPollReactor()
-    globalLogPublisher.addObserver(crash)
+    crash_at_bugs()
 
     def ready() -> None:
         accept(reactor, server)

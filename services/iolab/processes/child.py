@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
-import time
 from typing import Any
 
 import msgspec
@@ -15,12 +12,10 @@ from iolab.kernel.threads import start_thread
 from iolab.processes.messages import ASK, Books, Trouble
 from iolab.registry import Model
 from iolab.server.books import Peer
+from iolab.server.ending import leave
 from iolab.server.server import Server
 from iolab.server.stop import Stop
 from iolab.settings import Settings
-
-# At its deadline the supervisor cuts all children and says so. Their own is later: it is for one that was told alone.
-LATER_SECONDS = 2.0
 
 
 class ChildServer(Server):
@@ -55,9 +50,13 @@ class ChildServer(Server):
         super().closed(peer, unserved=unserved)
         self._open_counts[self._number] -= 1
 
-    def watch(self) -> None:
-        """Begin to wait for the supervisor: for its signal, its questions and its end."""
-        start_thread(self._wait_for_signal, "stop")
+    def watch(self, supervisors: Stop) -> None:
+        """Begin to wait for the supervisor: for its stop, which was inherited, its questions and its end.
+
+        The signals stay blocked. Those that a terminal or a service manager sends to every process are the
+        supervisor's to take: it alone says when to stop, and cuts at the deadline.
+        """
+        start_thread(self._wait_for_stop, "stop", supervisors)
         start_thread(self._answer_questions, "books")
 
     def tell(self) -> None:
@@ -72,16 +71,13 @@ class ChildServer(Server):
         with contextlib.suppress(BlockingIOError):
             self._channel.send(msgspec.json.encode(Trouble(event, fields)), socket.MSG_DONTWAIT)
 
-    def _wait_for_signal(self) -> None:
-        # SIGINT stays blocked: a terminal sends it to every process, but the supervisor alone says when to stop.
-        signal.sigwait({signal.SIGTERM})
+    def _wait_for_stop(self, supervisors: Stop) -> None:
+        supervisors.wait()
         self.stop.request()
-        time.sleep(self.settings.drain_seconds + LATER_SECONDS)
-        os._exit(1)
 
     def _answer_questions(self) -> None:
         with contextlib.suppress(ConnectionError):
             while self._channel.recv(len(ASK)):
                 self.tell()
         # The supervisor is gone, and with it what would stop or replace us.
-        os._exit(1)
+        leave(1)

@@ -19,7 +19,7 @@ class Books(msgspec.Struct, tag=True):
 
 
 class Trouble(msgspec.Struct, tag=True):
-    """What a child has to warn of: the supervisor logs it, once a second at most for all of them."""
+    """What a child has to warn of: the supervisor logs it, each event once a second at most for all of them."""
 
     event: str
     fields: dict[str, Any]

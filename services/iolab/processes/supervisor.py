@@ -2,7 +2,8 @@
 
 The supervisor keeps every listener open: whoever waits in the accept queue of a child that was killed is answered by
 its replacement. It has one thread only, because a fork copies the locks of the others but not the threads that would
-release them: a loop waits for the signals, the children and the clients of the admin port.
+release them: a loop waits for the signals, the children and the clients of the admin port. (The log's thread needs no
+other care than that of log.py.)
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import select
 import selectors
 import signal
 import socket
-import sys
 import time
-import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,9 +32,10 @@ from iolab.processes.child import ChildServer
 from iolab.processes.messages import ASK, MESSAGE_BYTES, Books, Trouble
 from iolab.registry import Model
 from iolab.server.books import Totals
+from iolab.server.ending import crash, leave
 from iolab.server.listener import accept_queue
 from iolab.server.server import DRAIN_TICK, PAUSE_SECONDS, Server
-from iolab.server.stop import SIGNALS, Stop, open_signals
+from iolab.server.stop import SIGNALS, Stop, is_second, open_signals
 from iolab.settings import Settings
 
 # A child that ends sooner has failed to start; so many failures of one in a row end the server.
@@ -49,6 +50,10 @@ LAST_BOOKS_SECONDS = 0.5
 
 class ChildrenFail(Exception):
     """Children end as soon as they start."""
+
+
+class ChildLost(Exception):
+    """A child did not end as the stop ends it: its clients were cut."""
 
 
 Serve = Callable[[Server], None]
@@ -92,7 +97,7 @@ class Supervisor(Server):
     def supervise(self, serve: Serve) -> None:
         """Have a child do `serve` on each listener until the stop was requested and everyone has what is owed.
 
-        Raises ChildrenFail when children end as soon as they start. Exits with 1 if one was lost at the stop.
+        Raises ChildrenFail when children end as soon as they start, ChildLost if one was lost at the stop.
         """
         name_thread("supervisor")
         self._serve = serve
@@ -114,7 +119,7 @@ class Supervisor(Server):
         if self._failed:
             raise ChildrenFail(f"a process ended {FAILURES} times as soon as it was started")
         if self._lost:
-            sys.exit(1)
+            raise ChildLost
 
     # What a server is asked
 
@@ -153,7 +158,7 @@ class Supervisor(Server):
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 stack.enter_context(theirs)
                 stack.enter_context(ours)
-                pid = os.fork()
+                pid = _fork()
             except OSError as error:
                 self._due[number] = time.monotonic() + PAUSE_SECONDS
                 self.warn("out_of_capacity", error=str(error), pause_seconds=PAUSE_SECONDS)
@@ -173,7 +178,6 @@ class Supervisor(Server):
 
         However it ends, it never comes back into the supervisor's code.
         """
-        code = 70
         try:
             self._selector.close()
             os.close(self._signals)
@@ -187,17 +191,14 @@ class Supervisor(Server):
                 inherited.close()
             name_thread(self.model.slug)
             server = ChildServer(self.model, self.settings, self.listeners[number], channel, self.open_counts, number)
-            server.watch()
+            server.watch(self.stop)
             self._serve(server)
             server.tell()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
+            leave(0)
+        except BaseException as bug:
+            crash(bug)
         finally:
-            try:
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
+            os._exit(os.EX_SOFTWARE)
 
     def _listen_to(self, child: Child) -> None:
         """Take a message of a child, or learn that it has ended."""
@@ -251,20 +252,20 @@ class Supervisor(Server):
     def _take_signal(self) -> None:
         if signal.sigtimedwait(SIGNALS, 0) is None:
             return
-        if self.stop.requested:
+        if not self.stop.requested:
+            self._begin_to_stop()
+        elif is_second(self.stop.requested_at):
             self._end("second signal")
-        self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
         """Have each child serve its accept queue and drain. Nobody else is to be queued: our listeners close first."""
-        self.stop.request()
         for number in list(self._due):
             self._start(number)
         self._due.clear()
         for listener in self.listeners:
             listener.close()
-        for child in self._children.values():
-            os.kill(child.pid, signal.SIGTERM)
+        # The children watch its descriptor.
+        self.stop.request()
 
     def _end(self, reason: str) -> NoReturn:
         """Cut who is left."""
@@ -273,7 +274,7 @@ class Supervisor(Server):
             os.kill(child.pid, signal.SIGKILL)
         for child in self._children.values():
             os.waitpid(child.pid, 0)
-        os._exit(1)
+        leave(1)
 
     def _deadline(self) -> float:
         return self.stop.requested_at + self.settings.drain_seconds
@@ -309,6 +310,16 @@ class Supervisor(Server):
                 return
             for descriptor, _ in ready:
                 self._listen_to(silent[descriptor])
+
+
+def _fork() -> int:
+    """fork(2). Python warns of it where there is another thread, whose locks nobody would release in the child.
+
+    Ours has one, the log's. It holds no lock but those of its queue and handler, which are made anew in the child.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
+        return os.fork()
 
 
 def _add(totals: Totals, more: Totals) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 import time
-from typing import Any
 
 import msgspec
 
@@ -15,9 +13,10 @@ from iolab import log
 from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import NoThread, name_thread, start_thread
 from iolab.observe.admin import open_admin
-from iolab.processes.supervisor import ChildrenFail, Supervisor
+from iolab.processes.supervisor import ChildLost, ChildrenFail, Supervisor
 from iolab.registry import Model
 from iolab.run import run_files
+from iolab.server.ending import crash_in_thread
 from iolab.server.errors import CannotServe
 from iolab.server.listener import listen, listen_together, shown
 from iolab.server.server import Server
@@ -29,20 +28,21 @@ class StartError(Exception):
     """Something on this machine is in the way of the server. The message is the one line that the user is shown."""
 
 
-def run(model: Model, settings: Settings) -> None:
-    """Serve until the stop; signals are blocked already. Raises StartError. A drain that fails ends the process.
+def run(model: Model, settings: Settings) -> int:
+    """Serve until the stop; return the exit code. Signals are blocked already. A drain that fails ends the process.
 
     Where the machine cannot run the model, the log's one line says so, and the exit is 69: no failure of the server's.
+    Raises StartError.
     """
     log.configure(settings.log_level, model.slug)
     # What top and ps show, and /threads for the first thread.
     name_thread(model.slug)
-    threading.excepthook = _crash
+    threading.excepthook = crash_in_thread
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)
     if reason := model.unavailable(settings):
         log.warning("unavailable", reason=reason)
-        sys.exit(os.EX_UNAVAILABLE)
+        return os.EX_UNAVAILABLE
     try:
         serve = model.load()
     except ModuleNotFoundError as error:
@@ -92,11 +92,14 @@ def run(model: Model, settings: Settings) -> None:
             raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
         except CannotServe as error:
             raise StartError(str(error)) from None
+        except ChildLost:
+            return 1
         except ChildrenFail as error:
             raise StartError(f"{error}; the log and the messages above tell why") from None
         orphans.wait()
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
+    return 0
 
 
 def _advice(error: OSError, key: str) -> str:
@@ -110,10 +113,3 @@ def _advice(error: OSError, key: str) -> str:
         errno.ENFILE: "the machine has no descriptors left; end what has so many",
     }.get(error.errno or 0)
     return f"{error.strerror}; {advice}" if advice else f"{error.strerror}"
-
-
-def _crash(bug: threading.ExceptHookArgs) -> Any:
-    """A bug in a thread ends the process: a server that is only half there serves nobody."""
-    sys.__excepthook__(bug.exc_type, bug.exc_value or bug.exc_type(), bug.exc_traceback)
-    sys.stderr.flush()
-    os._exit(70)

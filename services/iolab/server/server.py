@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import msgspec
@@ -60,7 +61,7 @@ class Server:
         self._open: set[Peer] = set()
         self._totals = Totals()
         self._books = threading.Lock()
-        self._last_warning = 0.0
+        self._last_warnings: dict[str, float] = {}
 
     # Accepting
 
@@ -246,10 +247,10 @@ class Server:
         return [os.getpid()]
 
     def warn(self, event: str, **fields: object) -> None:
-        """Log, but once a second at most: what fails for one client fails for the next thousand."""
+        """Log, but an event once a second at most: what fails for one client fails for the next thousand."""
         now = time.monotonic()
-        if now - self._last_warning >= 1:
-            self._last_warning = now
+        if now - self._last_warnings.get(event, -inf) >= 1:
+            self._last_warnings[event] = now
             self._log(event, fields)
 
     def _places_taken(self) -> int:

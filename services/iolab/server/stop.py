@@ -1,8 +1,8 @@
 """The stop: how a process learns that it has to end, and what ends it if it does not.
 
-SIGTERM and SIGINT are blocked in every thread and one thread waits for them in sigtimedwait(2). No system call of
-the model is interrupted, no handler waits for the interpreter's main thread to come back from the kernel, and no
-signal is lost in the moment between a check and the wait that follows it.
+The signals are blocked in every thread and one thread waits for them in sigtimedwait(2). No system call of the model
+is interrupted, no handler waits for the interpreter's main thread to come back from the kernel, and no signal is lost
+in the moment between a check and the wait that follows it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,27 @@ import threading
 import time
 from collections.abc import Callable
 
-from iolab.kernel.threads import start_thread
+from iolab.kernel.threads import start_thread, within
+from iolab.server.ending import leave
 
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+# SIGHUP: the terminal was closed. SIGQUIT: Ctrl-\ in it.
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+# One stop may be sent twice: `timeout` signals its child and then the group that it is in. So only a signal that comes
+# this long after the first one is a second one.
+AGAIN_SECONDS = 1.0
 # Sent to a thread of our own, it ends a system call that blocks with EINTR, and nothing more.
 WAKE = signal.SIGUSR1
 
 
 def block_signals() -> None:
-    """Hold the two signals back until `Stop.watch` waits for them; threads started later inherit it.
+    """Hold the signals back until `Stop.watch` waits for them; threads started later inherit it.
 
+    A SIGHUP that is ignored, as nohup(1) has it, stays ignored: once blocked, it would be kept and taken for a stop.
     Called once, in the main thread: it alone may say what WAKE does.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ignored)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS - ignored)
     signal.signal(WAKE, lambda _signal, _frame: None)
 
 
@@ -71,7 +79,7 @@ class Stop:
         return self.requested
 
     def then(self, call: Callable[[], None]) -> None:
-        """Have `call` run at the stop, in the thread that learns of it: for a wait that can watch no descriptor."""
+        """Have `call` run at the stop, in some other thread: for a wait that can watch no descriptor."""
         with self._lock:
             self._calls.append(call)
             late = self.requested
@@ -93,14 +101,22 @@ class Stop:
     def watch(self, drain_seconds: float, cut: Callable[[str], None]) -> None:
         """Begin to wait for the signals; after a second one, or `drain_seconds` after the first, `cut` and exit 1.
 
-        `cut` is given the reason and logs what is lost. The exit depends on no other thread's good will.
+        `cut` is given the reason and logs what is lost. The thread that waits does nothing else, so that the exit
+        depends on no other thread's good will.
         """
 
         def wait_for_signals() -> None:
             signal.sigwait(SIGNALS)
-            self.request()
-            second = signal.sigtimedwait(SIGNALS, drain_seconds)
-            cut("second signal" if second else "deadline")
-            os._exit(1)
+            first = time.monotonic()
+            within(0, self.request, "stopping")
+            second = False
+            while not second and (left := first + drain_seconds - time.monotonic()) > 0:
+                second = signal.sigtimedwait(SIGNALS, left) is not None and is_second(first)
+            leave(1, lambda: cut("second signal" if second else "deadline"))
 
         start_thread(wait_for_signals, "stop")
+
+
+def is_second(first: float) -> bool:
+    """Whether a signal that comes now is a second one, and not the same stop as the one that came at `first`."""
+    return time.monotonic() - first >= AGAIN_SECONDS

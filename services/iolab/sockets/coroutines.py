@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from iolab.server.ending import crash_in_loop
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.framework import Stream, look_for_idle, look_for_quiet
 
@@ -16,6 +17,7 @@ Converse = Callable[[Server, Stream], Coroutine[Any, Any, None]]
 async def serve_clients(server: Server, converse: Converse) -> None:
     """Accept until the stop, a task for each client, then drain."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(crash_in_loop)
     stopped = asyncio.Event()
     server.listener.setblocking(False)
     # An exception that leaves a task is a bug: the group raises it.

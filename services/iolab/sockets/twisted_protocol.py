@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import traceback
 from collections.abc import Callable
 
 from twisted.internet.epollreactor import EPollReactor
@@ -12,10 +10,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReadDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server as Transport
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iolab.server.ending import crash
 from iolab.server.server import Server
 from iolab.sockets.framework import Stream
 
@@ -91,8 +90,12 @@ class Readable:
         """Neither the listener nor the stop is ever lost; a bug was logged, and crashed."""
 
 
-def crash(event: LogEvent) -> None:
-    """A bug ends the process: the reactor would log it and go on."""
-    if failure := event.get("log_failure"):
-        traceback.print_exception(failure.value)
-        os._exit(70)
+def crash_at_bugs() -> None:
+    """Have a bug end the process: the reactor would log it, in one of two ways, and go on."""
+
+    def observe(event: LogEvent) -> None:
+        if failure := event.get("log_failure") or event.get("failure"):
+            crash(failure.value)
+
+    # In place of Twisted's own observer, which would wait for the reader of stderr first.
+    globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)

@@ -9,9 +9,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from iolab.configs import override
+from iolab.processes.child import ChildServer
+from iolab.processes.messages import MESSAGE_BYTES, Trouble
 from iolab.registry import MODELS
 from iolab.server.books import Peer, Silence
 from iolab.server.listener import accept_queue, listen, listen_together, set_options
@@ -151,6 +154,34 @@ def test_the_log_tells_of_trouble_once_a_second_at_most(
         server.pause(OSError(errno.EMFILE, "Too many open files"))
         clock[0] += 0.1
     assert lines == ["out_of_capacity"] * 3
+
+
+def test_one_kind_of_trouble_hides_no_other(
+    listener: socket.socket, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("iolab.server.server.log.warning", lambda event, **_fields: lines.append(event))
+    server = a_server(listener)
+    for _ in range(20):
+        server.warn("refused")
+        server.warn("no_answer")
+        clock[0] += 0.1
+    assert lines == ["refused", "no_answer"] * 2
+
+
+def test_a_child_tells_its_supervisor_of_each_kind_of_trouble(listener: socket.socket, clock: list[float]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = ChildServer(
+            MODELS["prefork_epoll"], Settings(), listener, theirs, memoryview(bytearray(8)).cast("q"), 0
+        )
+        for _ in range(10):
+            child.warn("refused")
+            child.warn("out_of_capacity")
+        told = [msgspec.json.decode(ours.recv(MESSAGE_BYTES), type=Trouble).event for _ in range(2)]
+        assert told == ["refused", "out_of_capacity"]
+        with pytest.raises(BlockingIOError):
+            ours.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
 
 
 def test_the_stop_keeps_the_listener_open_while_a_pause_keeps_clients_in_its_queue(

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from iolab.server.stop import Stop
 
 
@@ -74,6 +76,28 @@ def test_a_signal_before_anyone_waits_is_not_lost_and_the_deadline_ends_a_proces
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    ended = run(60, "os.kill(os.getpid(), signal.SIGINT)")
+    ended = run(60, "time.sleep(1.1); os.kill(os.getpid(), signal.SIGINT)")
     assert ended.returncode == 1
     assert json.loads(ended.stdout) == "second signal"
+
+
+def test_signals_that_come_within_a_second_are_one_stop() -> None:
+    ended = run(1.5, "os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.3); os.kill(os.getpid(), signal.SIGHUP)")
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout) == "deadline"
+
+
+@pytest.mark.parametrize("hangs", ["stop.then(threading.Event().wait)", "say = threading.Event().wait"])
+def test_neither_what_is_called_at_the_stop_nor_what_says_who_is_cut_can_hold_it_up(hangs: str) -> None:
+    program = f"""
+import os, signal, threading
+from iolab.server.stop import Stop, block_signals
+block_signals()
+stop = Stop()
+say = print
+{hangs}
+stop.watch(0.1, lambda reason: say())
+os.kill(os.getpid(), signal.SIGTERM)
+threading.Event().wait()
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 1
