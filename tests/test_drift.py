@@ -121,3 +121,13 @@ def test_every_fact_names_files_and_tests_that_there_are() -> None:
         file = next((root / path for root in (ROOT, ROOT / "services" / "iolab") if (root / path).exists()), None)
         assert file, path
         assert not test or f"def {test}(" in file.read_text(), f"{path} has no {test}"
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for package in ("services/iolab", "clients/iolab_client"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from iolab.registry import Model
-from iolab.server.server import ACCEPTS_A_TURN
+from iolab.server.admission import ACCEPTS_A_TURN
 from iolab.settings import MOST_IDLE_SECONDS, MOST_SECONDS, RESERVE, SELECT_LIMIT
 from iolab_client.contract import peers
 from tests.support.fleet import Lab

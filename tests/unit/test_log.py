@@ -152,11 +152,11 @@ import signal
 from iolab.server.stop import Stop, block_signals
 block_signals()
 stop = Stop()
-stop.watch(0.2, print)
-os.kill(os.getpid(), signal.SIGTERM)
-stop.wait()
+stop.watch(0.8, print)
 for _ in range({MANY}):
     log.info("line")
+os.kill(os.getpid(), signal.SIGTERM)
+stop.wait()
 leave(0)
 """,
         stdout=writing,

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from iolab.registry import MODELS, YARDSTICK, Model
-from iolab_client.compare.comparison import Asked, Comparison, News, Rate
-from iolab_client.compare.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Failed, Place, Processes
+from iolab_client.compare.comparison import Asked, Comparison, News, OfferedRate
+from iolab_client.compare.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Place, PlaceFailed, Processes
 from iolab_client.report.folder import REPORT, write_folder
 from iolab_client.report.words import case_in_words, middle, range_of
 from iolab_client.results import bundle, units
@@ -59,18 +59,18 @@ class Several(click.ParamType[tuple[Any, ...]], Generic[Value]):
         return tuple(dict.fromkeys(self._one.convert(part, parameter, context) for part in str(value).split(",")))
 
 
-class Offered(click.ParamType[Rate]):
+class Offered(click.ParamType[OfferedRate]):
     """A rate per second (10k), or a share of what the model answers in the closed loop (50%)."""
 
     name = "RATE"
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Rate:
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> OfferedRate:
         """The rate. Raises click.BadParameter."""
-        if isinstance(value, Rate):
+        if isinstance(value, OfferedRate):
             return value
         text = str(value)
         number = units.Rate().convert(text.removesuffix("%"), parameter, context)
-        return Rate(share=number / 100) if text.endswith("%") else Rate(per_second=number)
+        return OfferedRate(share=number / 100) if text.endswith("%") else OfferedRate(per_second=number)
 
 
 @click.command("compare")
@@ -114,7 +114,7 @@ def command(
     models: tuple[Any, ...],
     connections: tuple[int, ...] | None,
     sizes: tuple[tuple[Size, ...], ...],
-    rates: tuple[Rate, ...],
+    rates: tuple[OfferedRate, ...],
     duration: float | None,
     warmup: float | None,
     rounds: int | None,
@@ -169,7 +169,7 @@ def command(
             comparison.measure()
     except KeyboardInterrupt:
         interrupted = True
-    except Failed as error:
+    except PlaceFailed as error:
         raise click.ClickException(str(error)) from None
     finally:
         # Where nothing was measured it is empty, and goes.

@@ -95,7 +95,7 @@ FIELDS = {
 }
 
 
-class Interval(units.Duration):
+class IntervalType(units.Duration):
     """A tenth of a second at least: each look costs the server some."""
 
     least = 0.1
@@ -107,7 +107,7 @@ class Interval(units.Duration):
 @click.option(
     "--interval",
     "interval_seconds",
-    type=Interval(),
+    type=IntervalType(),
     default=f"{INTERVAL_SECONDS:g}s",
     show_default=True,
     help="Time between two scrapes of a server. Each costs the server a few ms of CPU, which its own CPU % shows.",

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from iolab.registry import YARDSTICK, Model
-from iolab_client.compare.places import Failed, Place, Started
+from iolab_client.compare.places import Place, PlaceFailed, Started
 from iolab_client.contract.check import FAIL, Verdicts, checkers
 from iolab_client.results.measurement import Measurement, Plan, Run, Size
 from iolab_client.results.summary import AGAIN
@@ -24,7 +24,7 @@ from iolab_client.results.verdicts import judge_one
 LIMITS = ("max_connections", "backlog", "descriptors", "threads", "receive_buffer_bytes", "send_buffer_bytes")
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
+class OfferedRate(msgspec.Struct, frozen=True, kw_only=True):
     """An offered rate: requests a second, or a share of what the subject answers in the closed loop."""
 
     per_second: float | None = None
@@ -39,7 +39,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     connections: tuple[int, ...]
     # Each is one load: a size, or a distribution of sizes.
     sizes: tuple[tuple[Size, ...], ...]
-    rates: tuple[Rate, ...] = ()
+    rates: tuple[OfferedRate, ...] = ()
     duration_seconds: float
     warmup_seconds: float
     rounds: int
@@ -69,7 +69,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Contender:
     """What is measured under a name of its own."""
 
     name: str
@@ -104,10 +104,10 @@ class Comparison:
     ) -> None:
         self.asked = asked
         self.place = place
-        self.subjects = [Subject(name=model.slug, model=model) for model in (*subjects, YARDSTICK)]
+        self.subjects = [Contender(name=model.slug, model=model) for model in (*subjects, YARDSTICK)]
         if asked.null:
             # The first of them once more: what differs between the two is the machine.
-            self.subjects.insert(1, Subject(name=f"{subjects[0].slug}{AGAIN}", model=subjects[0]))
+            self.subjects.insert(1, Contender(name=f"{subjects[0].slug}{AGAIN}", model=subjects[0]))
         self.run = Run(
             command=command,
             started=_now(),
@@ -131,7 +131,7 @@ class Comparison:
         kept = True
         with checkers() as pool:
             for model, found in zip(ordered, pool.map(self._check, ordered), strict=True):
-                if isinstance(found, Failed):
+                if isinstance(found, PlaceFailed):
                     self._leave_out(model, str(found))
                     continue
                 self.run.checked[model.slug] = found
@@ -152,18 +152,18 @@ class Comparison:
                 if subject in self.subjects:
                     try:
                         self._measure(subject, number)
-                    except Failed as error:
+                    except PlaceFailed as error:
                         self._leave_out(subject.model, f"round {number}: {error}")
         self.run.ended = _now()
         self._keep(self.run)
         return self.run
 
-    def _check(self, model: Model) -> Verdicts | Failed:
+    def _check(self, model: Model) -> Verdicts | PlaceFailed:
         self._news(f"check {model.slug}")
         try:
             with self.place.start(model) as started:
                 return self.place.check(started)
-        except Failed as error:
+        except PlaceFailed as error:
             return error
 
     def _leave_out(self, model: Model, reason: str) -> None:
@@ -172,7 +172,7 @@ class Comparison:
             self.subjects.remove(subject)
         self._news(f"{model.slug} is left out: {reason}")
 
-    def _measure(self, subject: Subject, number: int) -> None:
+    def _measure(self, subject: Contender, number: int) -> None:
         where = f"round {number}/{self.asked.rounds} {subject.name}"
         self._news(where)
         with self.place.start(subject.model) as started:
@@ -188,7 +188,7 @@ class Comparison:
                 self._news(where, measurement)
                 self._keep(self.run)
 
-    def _plans(self, subject: Subject) -> Iterator[Plan]:
+    def _plans(self, subject: Contender) -> Iterator[Plan]:
         """The loads of a round: closed loops, then, as their shares may be asked for, the offered rates."""
         asked = self.asked
         cases = [(connections, sizes) for connections in asked.connections for sizes in asked.sizes]
@@ -206,7 +206,7 @@ class Comparison:
         try:
             measurement = self.place.load(started, plan)
         except click.ClickException as error:
-            raise Failed(error.message) from None
+            raise PlaceFailed(error.message) from None
         measurement.others = [*started.others, *measurement.others]
         if measurement.server and started.cpus:
             # Its settings do not tell who has pinned it from outside.

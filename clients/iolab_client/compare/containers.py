@@ -25,7 +25,15 @@ from requests.exceptions import RequestException
 import docker
 from iolab.registry import MODELS, Model
 from iolab.run import run_files
-from iolab_client.compare.places import CONTAINERS, START_SECONDS, Failed, Started, find_listening, last_words, pinning
+from iolab_client.compare.places import (
+    CONTAINERS,
+    START_SECONDS,
+    PlaceFailed,
+    Started,
+    find_listening,
+    last_words,
+    pinning,
+)
 from iolab_client.contract.check import Verdicts
 from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
@@ -150,7 +158,7 @@ class Containers:
             with run_files.opened(run_files.folder(), make=True) as folder:
                 descriptor = os.open("compare.lock", flags, 0o600, dir_fd=folder)
         except (OSError, run_files.UnusableFolder) as error:
-            raise Failed(str(error)) from None
+            raise PlaceFailed(str(error)) from None
         with os.fdopen(descriptor, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +198,7 @@ class Containers:
         )
         if result.returncode != 0:
             last = next(reversed(result.stderr.strip().splitlines()), f"exit {result.returncode}")
-            raise Failed(f"docker compose {arguments[0]}: {last.strip()}; `make bench` builds what is missing")
+            raise PlaceFailed(f"docker compose {arguments[0]}: {last.strip()}; `make bench` builds what is missing")
 
     # Who is there
 
@@ -270,7 +278,7 @@ class Containers:
                 container.update(cpuset_cpus=_words(self._server_cpus))
             yield
         except DockerException as error:
-            raise Failed(f"{part}: {error}") from None
+            raise PlaceFailed(f"{part}: {error}") from None
         finally:
             with contextlib.suppress(APIError):
                 container.pause()
@@ -289,7 +297,7 @@ class Containers:
             container.start()
             yield container
         except DockerException as error:
-            raise Failed(f"{service}: {error}") from None
+            raise PlaceFailed(f"{service}: {error}") from None
         finally:
             # Nobody is owed anything any more.
             with contextlib.suppress(APIError):
@@ -307,9 +315,9 @@ class Containers:
             if found := find(printed):
                 return found
             if container.status == "exited":
-                raise Failed(f"{service}: {last_words(printed) or 'it ended'}")
+                raise PlaceFailed(f"{service}: {last_words(printed) or 'it ended'}")
             time.sleep(TICK_SECONDS)
-        raise Failed(f"{service} did not start within {START_SECONDS:g} s")
+        raise PlaceFailed(f"{service} did not start within {START_SECONDS:g} s")
 
     def _wait_until_healthy(self, service: str) -> None:
         """Make its health check by hand until it holds: the engine's own is an hour away."""
@@ -319,11 +327,11 @@ class Containers:
         while time.monotonic() < end:
             container.reload()
             if container.status == "exited":
-                raise Failed(f"{service}: {last_words(_log(container)) or 'it ended'}")
+                raise PlaceFailed(f"{service}: {last_words(_log(container)) or 'it ended'}")
             if container.exec_run(test)[0] == 0:
                 return
             time.sleep(TICK_SECONDS)
-        raise Failed(f"{service} was not healthy within {START_SECONDS:g} s")
+        raise PlaceFailed(f"{service} was not healthy within {START_SECONDS:g} s")
 
     # The client
 
@@ -343,7 +351,7 @@ class Containers:
         return measurement
 
     def _client(self, arguments: Sequence[str], seconds: float, *, entrypoint: Sequence[str] = ()) -> bytes:
-        """What the client prints on stdout, in a container like the one that Compose has made. Raises Failed.
+        """What the client prints on stdout, in a container like the one that Compose has made. Raises PlaceFailed.
 
         Not by `docker exec`, whose output Engine 20.10 was seen to lose.
         """
@@ -369,10 +377,12 @@ class Containers:
             # With 1 a check has found something, and with 99 a threshold was missed.
             if not printed.strip():
                 complaint = container.logs(stdout=False, stderr=True).decode(errors="replace")
-                raise Failed(f"iolab-client {arguments[0]}: {last_words(complaint) or f'exit {code}, and no word'}")
+                raise PlaceFailed(
+                    f"iolab-client {arguments[0]}: {last_words(complaint) or f'exit {code}, and no word'}"
+                )
             return printed
         except RequestException as error:
-            raise Failed(f"iolab-client {arguments[0]} did not end within {seconds:g} s: {error}") from None
+            raise PlaceFailed(f"iolab-client {arguments[0]} did not end within {seconds:g} s: {error}") from None
         finally:
             self._docker.api.remove_container(made["Id"], force=True)
 

@@ -39,7 +39,7 @@ END_SECONDS = 10.0
 TICK_SECONDS = 0.02
 
 
-class Failed(Exception):
+class PlaceFailed(Exception):
     """A server that does not start, or a load that cannot be made. The message is one line."""
 
 
@@ -67,13 +67,13 @@ class Place(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def start(self, model: Model) -> AbstractContextManager[Started]:
-        """A fresh server, that ends with the block. Raises Failed."""
+        """A fresh server, that ends with the block. Raises PlaceFailed."""
 
     def check(self, started: Started) -> Verdicts:
-        """What `check` says of it. Several may be checked at once, from threads. Raises Failed."""
+        """What `check` says of it. Several may be checked at once, from threads. Raises PlaceFailed."""
 
     def load(self, started: Started, plan: Plan) -> Measurement:
-        """Load it; nothing else that the place knows of runs meanwhile. Raises Failed."""
+        """Load it; nothing else that the place knows of runs meanwhile. Raises PlaceFailed."""
 
     def environment(self) -> Environment:
         """Where this is."""
@@ -202,7 +202,7 @@ class AsFound(_Here):
         """As Place has it, but for the fresh one."""
         (target,) = resolve([model])
         if not _answers(target):
-            raise Failed(f"{model.slug}: nothing answers at {target.shown_address}")
+            raise PlaceFailed(f"{model.slug}: nothing answers at {target.shown_address}")
         others = [f"{name} ran beside it" for name in self._answering if name != model.slug]
         yield Started(model=model, target=target, others=("the server is not fresh: it was found running", *others))
 
@@ -226,9 +226,9 @@ def _wait_until_listening(model: Model, process: subprocess.Popen[bytes], log: I
         if listening := find_listening(printed):
             return listening
         if code is not None:
-            raise Failed(f"{model.slug}: {last_words(printed) or f'ended with exit {code}'}")
+            raise PlaceFailed(f"{model.slug}: {last_words(printed) or f'ended with exit {code}'}")
         time.sleep(TICK_SECONDS)
-    raise Failed(f"{model.slug} did not listen within {START_SECONDS:g} s")
+    raise PlaceFailed(f"{model.slug} did not listen within {START_SECONDS:g} s")
 
 
 def find_listening(printed: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
     from iolab_client.load import run
     measurement = run(target, Plan(connections=128, duration_seconds=5))
 
-`conductor` starts the processes and adds up; `worker` is one of them, `loop` its loop, `books` what it notes and
+`conductor` starts the processes and adds up; `worker` is one of them, `loop` its loop, `tally` what it notes and
 `requests` what it sends.
 """
 

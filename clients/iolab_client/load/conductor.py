@@ -47,7 +47,7 @@ OTHER_DESCRIPTORS = 32
 SAMPLES = 10
 
 
-class Failed(click.ClickException):
+class LoadFailed(click.ClickException):
     """The load could not be made. One line with the remedy."""
 
 
@@ -84,13 +84,13 @@ class _Worker:
         try:
             self.process.stdin.write(text.encode() + b"\n")
         except BrokenPipeError:
-            raise Failed("a process of the generator has died; its error is above") from None
+            raise LoadFailed("a process of the generator has died; its error is above") from None
 
     def hear(self) -> None:
-        """Read what it says. Raises Failed if it has died."""
+        """Read what it says. Raises LoadFailed if it has died."""
         data = os.read(self.fileno(), 1 << 16)
         if not data:
-            raise Failed("a process of the generator has died; its error is above")
+            raise LoadFailed("a process of the generator has died; its error is above")
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines:
             self.word = lines[-1].decode()
@@ -127,7 +127,7 @@ class Conductor:
         self.workers: list[_Worker] = []
 
     def run(self) -> Measurement:
-        """All of it. Raises Failed, BadPlan, or Interrupted with what there is after Ctrl-C."""
+        """All of it. Raises LoadFailed, BadPlan, or Interrupted with what there is after Ctrl-C."""
         family, address = _resolve(self.target)
         memories = [shared.create() for _ in range(self.plan.processes)]
         try:
@@ -356,14 +356,14 @@ def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> Serve
         threads=second.threads,
         processes=second.processes,
         cpus=second.cpus,
-        received_bytes=second.books.received_bytes - first.books.received_bytes
-        if first.books and second.books
+        received_bytes=second.counters.received_bytes - first.counters.received_bytes
+        if first.counters and second.counters
         else None,
         waited_seconds=None
         if first.waited_seconds is None or second.waited_seconds is None
         else max(0.0, second.waited_seconds - first.waited_seconds),
-        served=second.books.open - second.books.waiting if second.books else None,
-        fresh=alone.books is not None and alone.books.accepted == 0,
+        served=second.counters.open - second.counters.waiting if second.counters else None,
+        fresh=alone.counters is not None and alone.counters.accepted == 0,
     )
 
 
@@ -403,14 +403,14 @@ def _check(plan: Plan) -> None:
 
 
 def _resolve(target: Target) -> tuple[int, tuple[str, int]]:
-    """The family and the address of the server; of several, the first that answers. Raises Failed."""
+    """The family and the address of the server; of several, the first that answers. Raises LoadFailed."""
     try:
         found = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)
         if len(found) > 1:
             with connect(target.address, deadline_seconds=5.0) as peer:
                 return int(peer.family), peer.getpeername()[:2]
     except socket.gaierror as error:
-        raise Failed(f"{target.name}: {explain(error)}") from None
+        raise LoadFailed(f"{target.name}: {explain(error)}") from None
     except OSError:
         # It is counted like any other.
         pass

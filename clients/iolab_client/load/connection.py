@@ -24,7 +24,7 @@ class State(enum.Enum):
     OVER = enum.auto()
 
 
-class Connection:
+class LoadConnection:
     """A place among the plan's connections; with churn, one socket after the other has it.
 
     What is in flight longest stands in the fields, the requests behind it in `behind`.

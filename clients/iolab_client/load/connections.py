@@ -16,10 +16,10 @@ from collections.abc import Callable
 import numpy as np
 
 from iolab_client.load import buckets
-from iolab_client.load.books import Books
-from iolab_client.load.connection import Connection, State
+from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.share import Share
 from iolab_client.load.shared import CONNECT, ERRORS, Shared
+from iolab_client.load.tally import Tally
 from iolab_client.results.measurement import Errors
 
 SECOND = 1_000_000_000
@@ -45,12 +45,12 @@ class Connections:
         self.share = share
         self.poller = poller
         self.all = [
-            Connection(number, idle=number >= share.connections) for number in range(share.connections + share.idle)
+            LoadConnection(number, idle=number >= share.connections) for number in range(share.connections + share.idle)
         ]
         self.talkers = self.all[: share.connections]
-        self.on_open: Callable[[Connection], None] = lambda connection: None
+        self.on_open: Callable[[LoadConnection], None] = lambda connection: None
         # There from the moment when requests are sent.
-        self.books: Books | None = None
+        self.tally: Tally | None = None
         # Whether they are loaded; whether each is closed when its answers are there.
         self.loading = self.parting = False
         self.open = self.connecting = self.closing = 0
@@ -58,12 +58,12 @@ class Connections:
         self.answered_before = 0
         self.errors = Errors()
         self._shared = shared
-        self._by_descriptor: list[Connection | None] = []
+        self._by_descriptor: list[LoadConnection | None] = []
         self._to_connect = deque(self.all)
         self._connects = 0
         self._connect_from = self._retry_at = 0
 
-    def of(self, descriptor: int) -> Connection | None:
+    def of(self, descriptor: int) -> LoadConnection | None:
         """The connection of a descriptor; None if it has ended, after the kernel told of it."""
         return self._by_descriptor[descriptor] if descriptor < len(self._by_descriptor) else None
 
@@ -87,7 +87,7 @@ class Connections:
             self._connects += 1
             self._make(self._to_connect.popleft(), now)
 
-    def _make(self, connection: Connection, now: int) -> None:
+    def _make(self, connection: LoadConnection, now: int) -> None:
         sock = socket.socket(self.share.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.use(sock, self.share.plan.churn or float("inf"))
@@ -102,7 +102,7 @@ class Connections:
         if code not in (0, errno.EINPROGRESS):
             self._refused(connection, code)
 
-    def made(self, connection: Connection) -> None:
+    def made(self, connection: LoadConnection) -> None:
         """The kernel says that it is connected, or why it is not."""
         code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
@@ -118,7 +118,7 @@ class Connections:
         if self.loading:
             self.on_open(connection)
 
-    def _refused(self, connection: Connection, code: int) -> None:
+    def _refused(self, connection: LoadConnection, code: int) -> None:
         words = os.strerror(code).lower()
         if code == errno.EADDRNOTAVAIL:
             words = (
@@ -129,7 +129,7 @@ class Connections:
 
     # Ending them
 
-    def half_close(self, connection: Connection) -> None:
+    def half_close(self, connection: LoadConnection) -> None:
         """Send FIN: the answers are all there, and the server is to close, too."""
         self._leave(connection)
         self.closing += 1
@@ -139,21 +139,21 @@ class Connections:
         except OSError as error:
             self.fail(connection, "reset", os.strerror(error.errno or 0).lower())
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: LoadConnection) -> None:
         """Its socket is done with; with churn, another one takes its place."""
         self._leave(connection)
         self._by_descriptor[connection.descriptor] = None
         connection.socket.close()
         if self.loading and self.share.plan.churn and not connection.idle:
             connection.state = State.WAITING
-            assert self.books
-            self.answered_before += connection.answered_at >= self.books.begin
+            assert self.tally
+            self.answered_before += connection.answered_at >= self.tally.begin
             connection.answered_at = 0
             self._to_connect.append(connection)
         else:
             connection.state = State.OVER
 
-    def fail(self, connection: Connection, kind: str, words: str) -> None:
+    def fail(self, connection: LoadConnection, kind: str, words: str) -> None:
         """Count an error, which ends the connection."""
         setattr(self.errors, kind, getattr(self.errors, kind) + 1)
         self._shared.counters[ERRORS] = self.errors.total
@@ -162,10 +162,10 @@ class Connections:
         now = clock()
         if connection.state is State.CONNECTING:
             self._retry_at = now + RETRY_NS
-        if self.books:
+        if self.tally:
             for begin, end, due, sent in connection.flights():
                 # One that was waited for in vain has waited so long at least; of the others nobody can say.
-                self.books.unanswered(due, sent, now, end - begin, failed=kind != "timeout")
+                self.tally.unanswered(due, sent, now, end - begin, failed=kind != "timeout")
         self.release(connection)
 
     def part(self) -> None:
@@ -195,7 +195,7 @@ class Connections:
         """Whether no connection is loaded any more, nor ever will be."""
         return self.closing + self.to_be_made == 0 and all(one.state is State.OVER for one in self.talkers)
 
-    def _leave(self, connection: Connection) -> None:
+    def _leave(self, connection: LoadConnection) -> None:
         match connection.state:
             case State.OPEN:
                 self.open -= 1
@@ -204,7 +204,7 @@ class Connections:
             case State.CLOSING:
                 self.closing -= 1
 
-    def _name(self, connection: Connection) -> str:
+    def _name(self, connection: LoadConnection) -> str:
         name = f"{'idle ' if connection.idle else ''}connection {connection.number}"
         if self.share.plan.processes > 1:
             name += f" of process {self.share.process}"

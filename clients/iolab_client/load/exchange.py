@@ -15,11 +15,11 @@ import numpy as np
 
 from iolab_client.contract import payload
 from iolab_client.load import buckets, fast_path
-from iolab_client.load.books import Books
-from iolab_client.load.connection import Connection, State
+from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.connections import READING, WRITING, Connections
 from iolab_client.load.requests import Request, Requests
 from iolab_client.load.shared import FIRST, Shared
+from iolab_client.load.tally import Tally
 from iolab_client.load.timetable import Timetable
 from iolab_client.results.measurement import Plan
 
@@ -41,18 +41,18 @@ class Exchange:
         self.connections = connections
         # The next request, and the timetable: shared with the fast path.
         self.data = timetable.data
-        self.books: Books
+        self.tally: Tally
         self.shared: Shared
         # Those with room for a request of the timetable, the one that has had it for longest in front.
-        self._free: deque[Connection] = deque()
+        self._free: deque[LoadConnection] = deque()
 
-    def begin(self, books: Books, shared: Shared) -> None:
+    def begin(self, tally: Tally, shared: Shared) -> None:
         """From now on answers are counted there."""
-        self.books, self.shared = books, shared
+        self.tally, self.shared = tally, shared
 
     # Answers
 
-    def read(self, connection: Connection, mask: int) -> None:
+    def read(self, connection: LoadConnection, mask: int) -> None:
         """Take what has come."""
         while connection.state in (State.OPEN, State.CLOSING):
             wanted = READ_BYTES if connection.behind else min(READ_BYTES, connection.end - connection.begin + 1)
@@ -67,13 +67,13 @@ class Exchange:
             if len(data) < wanted and mask == select.EPOLLIN:
                 return
 
-    def take(self, connection: Connection, data: bytes) -> None:
+    def take(self, connection: LoadConnection, data: bytes) -> None:
         """Compare what came with what is due, and ask for more where there is room for it then."""
         self._compare(connection, data)
         if data and connection.state is State.OPEN:
             self.fill(connection, clock())
 
-    def _compare(self, connection: Connection, data: bytes) -> None:
+    def _compare(self, connection: LoadConnection, data: bytes) -> None:
         if not data:
             self._ended(connection)
             return
@@ -95,10 +95,10 @@ class Exchange:
             if connection.begin == connection.end:
                 self._answered(connection, now)
 
-    def _answered(self, connection: Connection, now: int) -> None:
+    def _answered(self, connection: LoadConnection, now: int) -> None:
         self.data.total += 1
-        self.books.note(connection.due, connection.sent_at, now, connection.end - connection.start)
-        connection.answers += self.books.counts_for(connection.due, now)
+        self.tally.note(connection.due, connection.sent_at, now, connection.end - connection.start)
+        connection.answers += self.tally.counts_for(connection.due, now)
         if self.plan.churn and not connection.answered_at:
             buckets.count(self.shared.histograms[FIRST], np.array([now - connection.since], np.int64))
         connection.answered_at = now
@@ -108,7 +108,7 @@ class Exchange:
         else:
             connection.land()
 
-    def _wrong(self, connection: Connection, data: bytes) -> None:
+    def _wrong(self, connection: LoadConnection, data: bytes) -> None:
         answers = self.requests.answers
         place = connection.begin - connection.start
         for later, (begin, end, _, _) in enumerate(connection.behind, 1):
@@ -120,7 +120,7 @@ class Exchange:
         words = payload.difference(got, answers[connection.start : connection.end]) or "other bytes than were due"
         self.connections.fail(connection, "wrong", words)
 
-    def _ended(self, connection: Connection) -> None:
+    def _ended(self, connection: LoadConnection) -> None:
         """The server has sent its FIN."""
         fail, loading = self.connections.fail, self.connections.loading
         if connection.state is State.CLOSING:
@@ -137,7 +137,7 @@ class Exchange:
         else:
             fail(connection, "refused", "the server closed it at once: it is full")
 
-    def broken(self, connection: Connection, error: OSError) -> None:
+    def broken(self, connection: LoadConnection, error: OSError) -> None:
         """The connection failed otherwise than by a FIN."""
         fail, loading = self.connections.fail, self.connections.loading
         match error:
@@ -152,7 +152,7 @@ class Exchange:
 
     # Requests
 
-    def fill(self, connection: Connection, now: int) -> None:
+    def fill(self, connection: LoadConnection, now: int) -> None:
         """Send as many requests as there is room for and are due; where there are no more to come, part."""
         room = self.plan.pipeline - connection.in_flight
         pieces = []
@@ -183,7 +183,7 @@ class Exchange:
         elif not connection.in_flight and (self.connections.parting or connection.left <= 0):
             self.connections.half_close(connection)
 
-    def _turn(self, connection: Connection) -> int | None:
+    def _turn(self, connection: LoadConnection) -> int | None:
         """The next request of the timetable that this connection is to send; None: it is not due yet."""
         data = self.data
         if self.plan.bound:
@@ -197,12 +197,12 @@ class Exchange:
         data.taken += 1
         return int(data.taken - 1)
 
-    def _set_free(self, connection: Connection) -> None:
+    def _set_free(self, connection: LoadConnection) -> None:
         if not (self.plan.bound or connection.queued):
             connection.queued = True
             self._free.append(connection)
 
-    def _next_free(self) -> Connection | None:
+    def _next_free(self) -> LoadConnection | None:
         while self._free:
             connection = self._free.popleft()
             connection.queued = False
@@ -219,12 +219,12 @@ class Exchange:
         data.number, data.left = number + 1, data.left - 1
         return self.requests.request(number)
 
-    def send(self, connection: Connection, data: bytes) -> None:
+    def send(self, connection: LoadConnection, data: bytes) -> None:
         """Send it behind what is unsent."""
         connection.unsent = memoryview(bytes(connection.unsent) + data if connection.unsent else data)
         self.push(connection)
 
-    def push(self, connection: Connection) -> None:
+    def push(self, connection: LoadConnection) -> None:
         """Send what is unsent, as far as the socket takes it."""
         waited = bool(connection.awaits_room)
         try:
@@ -239,7 +239,7 @@ class Exchange:
         if connection.awaits_room != waited:
             self.connections.poller.modify(connection.descriptor, WRITING if connection.awaits_room else READING)
 
-    def not_sent(self, connection: Connection, error: OSError) -> None:
+    def not_sent(self, connection: LoadConnection, error: OSError) -> None:
         """A send failed. What the server sent before is still there to be read, and may tell more.
 
         The kernel tells of an RST once, and this was it: the receive that follows finds an end like that of a FIN.
@@ -268,7 +268,7 @@ class Exchange:
             due, now = self.timetable.next_due(), clock()
             if due is None or now < due:
                 return
-            self.books.note_turn(due, now - due)
+            self.tally.note_turn(due, now - due)
             connection = talkers[data.dealt % len(talkers)] if self.plan.bound else self._next_free()
             data.dealt += 1
             if connection is not None and connection.state is State.OPEN:

@@ -34,7 +34,7 @@ struct flight {
     int64_t answers, queued;
 };
 
-/* What books.py counts, of what came from `begin` on and before `end`, and what was in flight then. */
+/* What tally.py counts, of what came from `begin` on and before `end`, and what was in flight then. */
 struct counts {
     int64_t begin, end, only_new;
     int64_t answers, late, sent, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from iolab.compiled import NotCompiled, compiled
-from iolab_client.load.connection import Connection, State
+from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.requests import UNIQUE, Requests
 from iolab_client.load.shared import ANSWERS, Shared
 
@@ -145,7 +145,7 @@ class FastPath:
         data.left, data.last_turn = UNLIMITED, UNLIMITED
         data.shown_total = shared.counters.ctypes.data + 8 * ANSWERS
 
-    def begin(self, talkers: list[Connection]) -> None:
+    def begin(self, talkers: list[LoadConnection]) -> None:
         """Lend it connections, whose requests it is to see to from now on."""
         descriptors = [one.descriptor if one.state is State.OPEN else -1 for one in talkers]
         self._flights = np.zeros((max(descriptors, default=0) + 1, _FLIGHT), np.int64)
@@ -156,7 +156,7 @@ class FastPath:
         self.data.free, self.data.free_size = self._free.ctypes.data, len(talkers)
         self.data.free_head = self.data.free_count = 0
 
-    def lend(self, one: Connection) -> None:
+    def lend(self, one: LoadConnection) -> None:
         """Lend it a connection, if that is one for it."""
         if one.state is State.OPEN and one.in_flight <= 1 and not one.unsent and one.descriptor < len(self._flights):
             lent = IN_FLIGHT if one.in_flight else FREE
@@ -169,7 +169,7 @@ class FastPath:
                 data.free_count += 1
                 flight[_QUEUED] = 1
 
-    def take_back(self, one: Connection) -> None:
+    def take_back(self, one: LoadConnection) -> None:
         """Have a connection as it is now, and its own again."""
         if one.state is not State.OPEN or one.descriptor >= len(self._flights):
             return

@@ -12,7 +12,6 @@ import select
 import time
 
 from iolab_client.load import fast_path
-from iolab_client.load.books import Books
 from iolab_client.load.commands import Commands
 from iolab_client.load.connection import State
 from iolab_client.load.connections import Connections
@@ -21,6 +20,7 @@ from iolab_client.load.fast_path import FastPath
 from iolab_client.load.requests import Requests
 from iolab_client.load.share import Report, Share
 from iolab_client.load.shared import ANSWERS, CONNECTED, Shared
+from iolab_client.load.tally import Tally
 from iolab_client.load.timetable import Timetable
 
 SECOND = 1_000_000_000
@@ -75,7 +75,7 @@ class Loop:
         """Load from `start` on, and measure when the warm-up is over. Returns when the server is parted from."""
         plan = self.plan
         begin = start + int(plan.warmup_seconds * SECOND)
-        self.books = Books(
+        self.tally = Tally(
             self.shared,
             self.data.counts,
             begin,
@@ -83,8 +83,8 @@ class Loop:
             planned=plan.rate is not None,
             only_new=plan.rate is not None or self.share.requests is not None,
         )
-        self.connections.books = self.books
-        self.exchange.begin(self.books, self.shared)
+        self.connections.tally = self.tally
+        self.exchange.begin(self.tally, self.shared)
         self.timetable.start(start)
         self.used_begin = self.used_end = self._used()
         self.stage = "warm-up"
@@ -215,10 +215,10 @@ class Loop:
 
     def _check(self, now: int) -> None:
         """What has no event of its own: notes to count, stages that end, answers that do not come."""
-        self.books.count()
-        if self.stage == "warm-up" and now >= self.books.begin:
+        self.tally.count()
+        if self.stage == "warm-up" and now >= self.tally.begin:
             self._begin_measuring(now)
-        if self.stage == "measuring" and (now >= self.books.end or self._has_all()):
+        if self.stage == "measuring" and (now >= self.tally.end or self._has_all()):
             self._end_measuring(now)
         self._time_out(now)
         connections = self.connections
@@ -226,7 +226,7 @@ class Loop:
         if connections.parting and closed:
             self.over = True
         # A stage ends when it is due, and not some time later.
-        edge = self.books.begin if self.stage == "warm-up" else self.books.end
+        edge = self.tally.begin if self.stage == "warm-up" else self.tally.end
         self.next_check = min(now + CHECK_NS, edge) if edge > now else now + CHECK_NS
 
     def _begin_measuring(self, now: int) -> None:
@@ -236,9 +236,9 @@ class Loop:
         if requests is None:
             return
         if self.plan.rate:
-            self.data.last_turn = self.timetable.before(self.books.begin) + requests
+            self.data.last_turn = self.timetable.before(self.tally.begin) + requests
         else:
-            self.books.start(now)
+            self.tally.start(now)
             self.data.left = requests
 
     def _used(self) -> tuple[float, float]:
@@ -249,8 +249,8 @@ class Loop:
         """Whether the answers that were asked for are there, or no connection is left."""
         requests = self.share.requests
         if requests is not None:
-            self.books.count()
-            if self.books.counts.answers >= requests or self._has_asked_all():
+            self.tally.count()
+            if self.tally.counts.answers >= requests or self._has_asked_all():
                 return True
         return self.connections.are_over()
 
@@ -275,16 +275,16 @@ class Loop:
         self.stage = "over"
         self._take_back()
         requests = self.share.requests
-        if now < self.books.end:
-            counts = self.books.counts
+        if now < self.tally.end:
+            counts = self.tally.counts
             complete = requests is not None and (counts.answers >= requests or self._has_asked_all())
-            self.books.end = max(self.books.begin, counts.last_done + 1 if complete else now)
+            self.tally.end = max(self.tally.begin, counts.last_done + 1 if complete else now)
         if self.plan.rate:
             self._close_timetable()
         self.data.left = self.data.last_turn = 0
         self.used_end = self._used()
         self.open_at_end = self.connections.open
-        begin = self.books.begin
+        begin = self.tally.begin
         answered = sum(one.answered_at >= begin for one in self.connections.talkers)
         self.answered = self.connections.answered_before + answered
         self.shared.counters[ANSWERS] = self.data.total
@@ -292,10 +292,10 @@ class Loop:
 
     def _close_timetable(self) -> None:
         """What was due in the measured time and not sent, never will be."""
-        first, last = self.timetable.before(self.books.begin), self.timetable.before(self.books.end)
+        first, last = self.timetable.before(self.tally.begin), self.timetable.before(self.tally.end)
         last = min(last, self.data.last_turn)
         self.due = max(0, last - first)
-        self.books.never_sent(self.exchange.never_sent(last))
+        self.tally.never_sent(self.exchange.never_sent(last))
 
     def _time_out(self, now: int) -> None:
         if now < self.next_scan:
@@ -317,7 +317,7 @@ class Loop:
             if command == "stop":
                 self.over = True
                 if self.connections.loading and self.stage != "over":
-                    self.books.count()
+                    self.tally.count()
                     self._end_measuring(clock())
             elif command == "close":
                 # What is in flight is waited for, until it times out, and its latency counts.
@@ -325,24 +325,24 @@ class Loop:
                 self.connections.part()
 
     def _report(self) -> Report:
-        now, books = clock(), self.books
-        counts = books.counts
+        now, tally = clock(), self.tally
+        counts = tally.counts
         for connection in self.connections.talkers:
             if connection.state is State.OPEN:
                 for begin, end, due, sent in connection.flights():
-                    books.unanswered(due, sent, now, end - begin, failed=False)
-        books.count()
+                    tally.unanswered(due, sent, now, end - begin, failed=False)
+        tally.count()
         cpu_seconds, occupied_seconds = (end - begin for begin, end in zip(self.used_begin, self.used_end, strict=True))
         return Report(
-            begun=books.begin,
-            ended=books.end,
+            begun=tally.begin,
+            ended=tally.end,
             answers=counts.answers,
             late=counts.late,
             due=self.due,
             sent=counts.sent,
-            unsent=books.unsent,
-            censored=books.censored,
-            censored_from_ns=books.censored_from if books.censored else None,
+            unsent=tally.unsent,
+            censored=tally.censored,
+            censored_from_ns=tally.censored_from if tally.censored else None,
             sent_bytes=counts.sent_bytes,
             received_bytes=counts.received_bytes,
             open_connections=self.open_at_end,
@@ -351,8 +351,8 @@ class Loop:
             flight_ns=counts.flight_ns,
             latency_ns=counts.latency_ns,
             from_send_ns=counts.from_send_ns,
-            step_ns=books.step_ns,
-            steps=books.steps.tolist(),
+            step_ns=tally.step_ns,
+            steps=tally.steps.tolist(),
             errors=self.connections.errors,
             cpu_seconds=cpu_seconds,
             # Between the requests of a dense timetable it looks at the clock more than it sleeps, and could do more.

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, NullFormatter
 
 from iolab_client.report import palette
-from iolab_client.report.palette import Look
+from iolab_client.report.palette import Style
 from iolab_client.report.words import case_in_words, number
 from iolab_client.results.measurement import VALID, YARDSTICK, Latency, Measurement, Run
 from iolab_client.results.recorded import Recorded
@@ -73,7 +73,7 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ChartRow:
     """One subject's mark in a plot of rows."""
 
     cell: Cell
@@ -106,7 +106,7 @@ def focus_case(summary: Summary, wanted: Callable[[Case], bool]) -> Case | None:
     return most[len(most) // 2] if most else None
 
 
-def _throughput(summary: Summary, looks: Mapping[str, Look]) -> Chart:
+def _throughput(summary: Summary, looks: Mapping[str, Style]) -> Chart:
     name, title = "throughput", "Throughput against connections"
     cells = _largest_group(
         [cell for cell in summary.cells if cell.case.rate is None],
@@ -132,7 +132,7 @@ def _throughput(summary: Summary, looks: Mapping[str, Look]) -> Chart:
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
-def _offered(summary: Summary, looks: Mapping[str, Look]) -> Chart:
+def _offered(summary: Summary, looks: Mapping[str, Style]) -> Chart:
     name, title = "offered", "Latency against offered rate"
     cells = _largest_group(
         [cell for cell in summary.cells if cell.case.rate is not None],
@@ -154,7 +154,7 @@ def _offered(summary: Summary, looks: Mapping[str, Look]) -> Chart:
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
-def _percentiles(run: Run, case: Case | None, looks: Mapping[str, Look], name: str) -> Chart:
+def _percentiles(run: Run, case: Case | None, looks: Mapping[str, Style], name: str) -> Chart:
     opened = case is not None and case.rate is not None
     title = "Latency by percentile, " + ("open loop" if opened else "closed loop")
     meaning = "How long the slowest tenth, hundredth, thousandth of the answers took, all rounds together; " + (
@@ -185,8 +185,8 @@ def _percentiles(run: Run, case: Case | None, looks: Mapping[str, Look], name: s
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
-def _cost(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> Chart:
-    rows = [Row(cell=cell, value=cell.cost) for cell in summary.cells if cell.case == case and cell.cost]
+def _cost(summary: Summary, case: Case | None, looks: Mapping[str, Style]) -> Chart:
+    rows = [ChartRow(cell=cell, value=cell.cost) for cell in summary.cells if cell.case == case and cell.cost]
     return _rows_chart(
         "cost",
         "Cost per answer",
@@ -199,9 +199,9 @@ def _cost(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> Cha
     )
 
 
-def _shares(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> Chart:
+def _shares(summary: Summary, case: Case | None, looks: Mapping[str, Style]) -> Chart:
     rows = [
-        Row(cell=cell, value=cell.share_by_cost or cell.share_by_rate, second=cell.share_by_rate)
+        ChartRow(cell=cell, value=cell.share_by_cost or cell.share_by_rate, second=cell.share_by_rate)
         for cell in summary.cells
         if cell.case == case and cell.share_by_rate
     ]
@@ -217,12 +217,12 @@ def _shares(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> C
     )
 
 
-def _memory(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> Chart:
+def _memory(summary: Summary, case: Case | None, looks: Mapping[str, Style]) -> Chart:
     # The fewer connections, the more of the growth is the server's own.
     closed = [cell for cell in summary.cells if cell.case.rate is None and cell.memory_per_connection]
     most = max((cell.case.connections for cell in closed), default=0)
     at_most = [cell for cell in closed if cell.case.connections == most and (not case or cell.case.sizes == case.sizes)]
-    rows = {c.subject: Row(cell=c, value=c.memory_per_connection) for c in at_most if c.memory_per_connection}
+    rows = {c.subject: ChartRow(cell=c, value=c.memory_per_connection) for c in at_most if c.memory_per_connection}
     return _rows_chart(
         "memory",
         "Memory per connection",
@@ -236,7 +236,7 @@ def _memory(summary: Summary, case: Case | None, looks: Mapping[str, Look]) -> C
 
 
 def _rows_chart(
-    name: str, title: str, meaning: str, rows: Sequence[Row], looks: Mapping[str, Look], label: str, missing: str
+    name: str, title: str, meaning: str, rows: Sequence[ChartRow], looks: Mapping[str, Style], label: str, missing: str
 ) -> Chart:
     if not rows:
         return Chart(name=name, title=title, meaning=meaning, missing=missing)
@@ -293,7 +293,7 @@ def _rows_chart(
 def _lines(
     axes: Axes,
     cells: Sequence[Cell],
-    looks: Mapping[str, Look],
+    looks: Mapping[str, Style],
     across: Callable[[Cell], float],
     up: Callable[[Cell], Interval],
 ) -> None:
@@ -351,7 +351,7 @@ def _valid(cell: Cell) -> bool:
     return cell.verdict.word == VALID
 
 
-def _label_ends(figure: Figure, axes: Axes, looks: Mapping[str, Look]) -> None:
+def _label_ends(figure: Figure, axes: Axes, looks: Mapping[str, Style]) -> None:
     """Each line's name at its right end, pushed apart where they would cover each other."""
     figure.subplots_adjust(left=0.11, right=0.8, top=0.97, bottom=0.13)
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]

@@ -25,7 +25,7 @@ SENTINELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Style:
     """Colour (a name of the style sheet), line and marker."""
 
     colour: str
@@ -44,16 +44,16 @@ class Look:
         return "none" if self.hollow else self.sentinel
 
 
-def looks(subjects: Iterable[str]) -> dict[str, Look]:
+def looks(subjects: Iterable[str]) -> dict[str, Style]:
     """The look of each. A model's is by its place in the registry, an address's by its place among the others."""
     slots = {slug: slot for slot, slug in enumerate(MODELS)}
     found = {}
     for subject in subjects:
         if subject == YARDSTICK:
-            found[subject] = Look(colour="ink", marker="*", hollow=False, dashes=":")
+            found[subject] = Style(colour="ink", marker="*", hollow=False, dashes=":")
             continue
         turn, hue = divmod(slots.setdefault(subject, len(slots)), len(LIGHT))
-        found[subject] = Look(
+        found[subject] = Style(
             colour=f"series-{hue}",
             marker=MARKERS[(hue + turn) % len(MARKERS)],
             hollow=turn % 2 == 1,

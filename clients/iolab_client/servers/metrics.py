@@ -12,7 +12,7 @@ from iolab_client.servers import admin
 from iolab_client.servers.targets import Target
 
 
-class Books(msgspec.Struct, frozen=True, kw_only=True):
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """What a model counts: connections and answers. Counters count from the server's start."""
 
     open: int
@@ -26,9 +26,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server said at a moment (`at`, monotonic seconds): what its processes use, and its books.
+    """What a server said at a moment (`at`, monotonic seconds): what its processes use, and what it counts.
 
-    `cpus` are the processors that it may run on; empty: not known. `books` is None for a server that keeps none, such
+    `cpus` are the processors that it may run on; empty: not known. `counters` is None for a server that has none, such
     as the yardstick.
     """
 
@@ -42,7 +42,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...]
     # How long its threads were ready to run and did not, added up; None: the kernel does not tell it.
     waited_seconds: float | None
-    books: Books | None
+    counters: Counters | None
 
 
 def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
@@ -61,7 +61,7 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
     def count(name: str, **labels: str) -> int:
         return int(number(name, **labels))
 
-    keeps_books = admin.value(families, "iolab_answers_total") is not None
+    counts_connections = admin.value(families, "iolab_answers_total") is not None
     return Metrics(
         at=at,
         cpu_seconds=sum(number("process_cpu_seconds_total", mode=mode) for mode in ("user", "system")),
@@ -72,7 +72,7 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
         processes=count("processes"),
         cpus=_cpus(families),
         waited_seconds=admin.value(families, "iolab_process_run_queue_seconds_total"),
-        books=Books(
+        counters=Counters(
             open=count("connections_open"),
             waiting=count("connections_waiting"),
             accept_queue=count("accept_queue_length"),
@@ -82,7 +82,7 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
             received_bytes=count("received_bytes_total"),
             sent_bytes=count("sent_bytes_total"),
         )
-        if keeps_books
+        if counts_connections
         else None,
     )
 

@@ -77,14 +77,14 @@ def scrape(target: Target) -> Look:
         waits = summarise(admin.threads(target, deadline_seconds=SCRAPE_SECONDS))
     except (KeyError, TypeError):
         raise admin.Unreachable(f"{target.name}: its /threads is another server's") from None
-    if seen.books is None:
+    if seen.counters is None:
         raise admin.Unreachable(f"{target.name}: it counts no connections: it is no model")
     return Look(
         at=seen.at,
-        open=seen.books.open,
-        waiting=seen.books.waiting,
-        accept_queue=seen.books.accept_queue,
-        answers=seen.books.answers,
+        open=seen.counters.open,
+        waiting=seen.counters.waiting,
+        accept_queue=seen.counters.accept_queue,
+        answers=seen.counters.answers,
         cpu_seconds=seen.cpu_seconds,
         memory_bytes=seen.memory_bytes,
         processes=seen.processes,

@@ -54,7 +54,7 @@ async def converse(room: Room, server: Server, stream: Stream) -> None:
         # The socket first: whoever was lost may not be closed yet.
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        server.closed(stream)
+        server.books.closed(stream)
 
 
 def uvloop_loop() -> asyncio.AbstractEventLoop:

@@ -20,10 +20,10 @@ from iolab.sockets.pool import Pool
 def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     pool: Pool[Conversation] = Pool(server, work)
-    server.wake_accept_at_stop()
+    server.admission.wake_accept_at_stop()
     while not server.stop.requested:
         accept(server, pool)
-        server.wait_for_capacity()
+        server.admission.wait_for_capacity()
     drain(server, pool)
 
 
@@ -35,7 +35,7 @@ def work(waiting: SimpleQueue[Conversation | None]) -> None:
 
 def accept(server: Server, pool: Pool[Conversation]) -> None:
     """Have everyone who comes wait for a worker, until the stop or the capacity ends it."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         pool.queue.put(Conversation(server, sock, server.answer))
 
 
@@ -43,7 +43,7 @@ def drain(server: Server, pool: Pool[Conversation]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
     interrupt(server)
     accept(server, pool)
-    while not server.close_listener():
+    while not server.admission.close_listener():
         time.sleep(DRAIN_TICK)
         accept(server, pool)
     pool.drain()

@@ -35,8 +35,8 @@ def work(waiting: SimpleQueue[Connection | None], server: Server) -> None:
             if server.stop.requested:
                 if not connection.drain(time.monotonic()):
                     break
-            elif server.sweep_seconds and (now := time.monotonic()) >= next_look:
-                next_look = now + server.sweep_seconds
+            elif server.sweep.seconds and (now := time.monotonic()) >= next_look:
+                next_look = now + server.sweep.seconds
                 if connection.is_idle(now):
                     break
         connection.close()
@@ -44,13 +44,13 @@ def work(waiting: SimpleQueue[Connection | None], server: Server) -> None:
 
 def accept(server: Server, pool: Pool[Connection]) -> None:
     """Have everyone who came wait for a worker."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         pool.queue.put(Connection(server, sock, server.answer))
 
 
 def drain(server: Server, pool: Pool[Connection]) -> None:
     """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
     accept(server, pool)
-    while not server.close_listener():
+    while not server.admission.close_listener():
         accept(server, pool)
     pool.drain()

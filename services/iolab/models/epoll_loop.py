@@ -42,18 +42,18 @@ def loop(server: Server, selector: Selector) -> None:
                     update(selector, connections, connection)
             elif descriptor == listener:
                 accept(selector, connections, server)
-                if server.paused_until:
+                if server.admission.paused_until:
                     selector.unregister(listener)
         # A pause that is over, a look for idle connections: no descriptor tells of these.
         if timeout is not None:
-            if server.resumed():
+            if server.admission.resumed():
                 selector.register(listener, READ)
-            if server.sweep_is_due():
-                now = server.idle_clock()
+            if server.sweep.is_due():
+                now = server.sweep.clock()
                 for connection in opened(connections):
                     if connection.is_idle(now):
                         close(selector, connections, connection)
-    if not server.paused_until:
+    if not server.admission.paused_until:
         selector.unregister(listener)
     selector.unregister(stop)
     drain(selector, connections, server)
@@ -61,7 +61,7 @@ def loop(server: Server, selector: Selector) -> None:
 
 def accept(selector: Selector, connections: Connections, server: Server) -> None:
     """Watch those whose turn it is to be accepted."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         descriptor = sock.fileno()
         while len(connections) <= descriptor:
             connections.append(None)
@@ -92,7 +92,7 @@ def opened(connections: Connections) -> list[Connection]:
 def drain(selector: Selector, connections: Connections, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(selector, connections, server)
-    while not server.close_listener() or server.open_count():
+    while not server.admission.close_listener() or server.open_count():
         for descriptor, _ in selector.wait(DRAIN_TICK):
             if (connection := connections[descriptor]) and connection.advance():
                 update(selector, connections, connection)

@@ -40,16 +40,16 @@ def serve(server: Server) -> None:
                     ready.put(watched.pop(descriptor))
                 elif descriptor == listener:
                     accept(selector, watched, server)
-                    if server.paused_until:
+                    if server.admission.paused_until:
                         selector.unregister(listener)
-            if server.resumed():
+            if server.admission.resumed():
                 selector.register(listener, select.EPOLLIN)
-            if server.sweep_is_due():
-                now = server.idle_clock()
+            if server.sweep.is_due():
+                now = server.sweep.clock()
                 for connection in list(watched.values()):
                     if connection.is_idle(now):
                         end(connection)
-        if not server.paused_until:
+        if not server.admission.paused_until:
             selector.unregister(listener)
         selector.unregister(server.stop)
         drain(selector, watched, ready, server)
@@ -70,7 +70,7 @@ def work(ready: Queue, selector: select.epoll, watched: dict[int, Connection]) -
 
 def accept(selector: select.epoll, watched: dict[int, Connection], server: Server) -> None:
     """Watch those whose turn it is to be accepted."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         connection = Connection(server, sock, server.answer)
         watched[connection.fileno()] = connection
         selector.register(connection, READ | select.EPOLLONESHOT)
@@ -85,7 +85,7 @@ def end(connection: Connection) -> None:
 def drain(selector: select.epoll, watched: dict[int, Connection], ready: Queue, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(selector, watched, server)
-    while not server.close_listener() or server.open_count():
+    while not server.admission.close_listener() or server.open_count():
         for descriptor, _ in selector.poll(DRAIN_TICK):
             ready.put(watched.pop(descriptor))
         now = time.monotonic()

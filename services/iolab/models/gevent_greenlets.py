@@ -51,25 +51,25 @@ def accept_until_stopped(server: Server) -> None:
         # A turn of the hub between two of ours, also where somebody is always waiting.
         wait_read(server.listener.fileno())
         accept(server)
-        server.wait_for_capacity()
+        server.admission.wait_for_capacity()
 
 
 def accept(server: Server) -> None:
     """Give each of those whose turn it is to be accepted a greenlet."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         gevent.spawn(GreenConversation(server, sock, server.answer).run)
 
 
 def sweep(server: Server) -> None:
     """Look for idle connections, if the settings ask for it."""
-    while server.sweep_seconds:
-        gevent.sleep(server.sweep_seconds)
+    while server.sweep.seconds:
+        gevent.sleep(server.sweep.seconds)
         interrupt_idle(server)
 
 
 def drain(server: Server) -> None:
     """Accept who is still in the queue; everyone's own greenlet sees him off."""
     accept(server)
-    while not server.close_listener() or server.open_count():
+    while not server.admission.close_listener() or server.open_count():
         time.sleep(DRAIN_TICK)
         accept(server)

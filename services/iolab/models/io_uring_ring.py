@@ -18,7 +18,8 @@ from contextlib import closing
 
 from iolab.kernel import io_uring
 from iolab.kernel.io_uring import Ring
-from iolab.server.server import ACCEPTS_A_TURN, DRAIN_TICK, Server
+from iolab.server.admission import ACCEPTS_A_TURN
+from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.completion import KIND_BITS, Advance, CompletionConnection, ring_for
 
 Connections = dict[int, CompletionConnection]
@@ -45,10 +46,10 @@ def serve(server: Server) -> None:
                     if sock := acceptor.accept(result):
                         begin(ring, connections, operations, server, sock)
                     acceptor.ask()
-            if server.resumed():
+            if server.admission.resumed():
                 acceptor.ask()
-            if server.sweep_is_due():
-                now = server.idle_clock()
+            if server.sweep.is_due():
+                now = server.sweep.clock()
                 for connection in connections.values():
                     if connection.is_idle(now):
                         connection.cancel()
@@ -69,7 +70,9 @@ class Acceptor:
 
     def ask(self) -> None:
         """Have it accept as many as it may, unless nobody is to be accepted."""
-        while self.in_flight < ACCEPTS_A_TURN and not (self.server.paused_until or self.server.stop.requested):
+        while self.in_flight < ACCEPTS_A_TURN and not (
+            self.server.admission.paused_until or self.server.stop.requested
+        ):
             self.ring.submit(self._accept)
             self.in_flight += 1
 
@@ -78,15 +81,15 @@ class Acceptor:
         self.in_flight -= 1
         if result < 0:
             # EAGAIN: the stop has come first. After one that found no capacity the others find none: that is one pause.
-            if result not in (-errno.ECANCELED, -errno.EAGAIN) and not self.server.paused_until:
-                self.server.not_accepted(OSError(-result, os.strerror(-result)))
+            if result not in (-errno.ECANCELED, -errno.EAGAIN) and not self.server.admission.paused_until:
+                self.server.admission.not_accepted(OSError(-result, os.strerror(-result)))
             return None
         # The kernel goes by the limit of the time when the accept was submitted: see to one that was lowered since.
-        if result >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] and not self.server.paused_until:
-            self.server.not_accepted(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        if result >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] and not self.server.admission.paused_until:
+            self.server.admission.not_accepted(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
             self.cancel()
         sock = socket.socket(fileno=result)
-        if self.server.admitted(sock):
+        if self.server.admission.admitted(sock):
             return sock
         sock.close()
         return None
@@ -129,8 +132,8 @@ def drain(acceptor: Acceptor, connections: Connections, operations: Operations) 
         for connection in connections.values():
             if not connection.drain(now):
                 connection.cancel()
-        for sock in server.accept_some():
+        for sock in server.admission.accept_some():
             begin(ring, connections, operations, server, sock)
-        if not acceptor.in_flight and server.close_listener() and not connections:
+        if not acceptor.in_flight and server.admission.close_listener() and not connections:
             return
         completions = ring.wait(DRAIN_TICK)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 
 from iolab.kernel.threads import NoThread, start_thread
-from iolab.server.server import DRAIN_TICK, PAUSE_SECONDS, Server
+from iolab.server.admission import PAUSE_SECONDS
+from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.blocking import Conversation, interrupt
 
 
@@ -20,16 +21,16 @@ def serve(server: Server) -> None:
     """Serve until the stop was requested and every peer has what it is owed."""
     # At once, and not when the accepting thread gets there: it may wait for a thread that only the stop sets free.
     server.stop.then(lambda: interrupt(server))
-    server.wake_accept_at_stop()
+    server.admission.wake_accept_at_stop()
     while not server.stop.requested:
         accept(server)
-        server.wait_for_capacity()
+        server.admission.wait_for_capacity()
     drain(server)
 
 
 def accept(server: Server) -> None:
     """Give everyone who comes a thread, until the stop or the capacity ends it."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         begin(server, Conversation(server, sock, server.answer))
 
 
@@ -40,14 +41,14 @@ def begin(server: Server, conversation: Conversation) -> None:
             start_thread(conversation.run, "client")
             return
         except NoThread as error:
-            server.pause(error)
+            server.admission.pause(error)
             time.sleep(PAUSE_SECONDS)
-            server.resumed()
+            server.admission.resumed()
 
 
 def drain(server: Server) -> None:
     """Accept who is still in the queue; everyone's own thread sees him off."""
     accept(server)
-    while not server.close_listener() or server.open_count():
+    while not server.admission.close_listener() or server.open_count():
         time.sleep(DRAIN_TICK)
         accept(server)

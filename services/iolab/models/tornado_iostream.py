@@ -56,4 +56,4 @@ async def converse(server: Server, stream: Stream) -> None:
     finally:
         # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         client.close()
-        server.closed(stream)
+        server.books.closed(stream)

@@ -25,9 +25,9 @@ def serve(server: Server) -> None:
 
     def ready() -> None:
         accept(reactor, server)
-        if server.paused_until:
+        if server.admission.paused_until:
             reactor.removeReader(listener)
-            reactor.callLater(server.pause_left(), listen)
+            reactor.callLater(server.admission.pause_left(), listen)
 
     def listen() -> None:
         if not server.stop.requested:
@@ -43,14 +43,14 @@ def serve(server: Server) -> None:
     server.listener.setblocking(False)
     listen()
     reactor.addReader(stop)
-    if server.sweep_seconds:
+    if server.sweep.seconds:
         sweep(reactor, server)
     reactor.run(installSignalHandlers=False)
 
 
 def accept(reactor: EPollReactor, server: Server) -> None:
     """Give each of those whose turn it is to be accepted a protocol."""
-    for sock in server.accept_some():
+    for sock in server.admission.accept_some():
         Echo(reactor, server, sock).begin(reactor)
 
 
@@ -94,13 +94,13 @@ def sweep(reactor: EPollReactor, server: Server) -> None:
     """Look for idle connections, again and again until the stop."""
     if not server.stop.requested:
         look_for_idle(server)
-        reactor.callLater(server.sweep_seconds, sweep, reactor, server)
+        reactor.callLater(server.sweep.seconds, sweep, reactor, server)
 
 
 def drain(reactor: EPollReactor, server: Server) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     accept(reactor, server)
-    if server.close_listener() and not server.open_count():
+    if server.admission.close_listener() and not server.open_count():
         reactor.stop()
     else:
         look_for_quiet(server)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from iolab.observe.http import BACKLOG, HttpServer, Page, text
-from iolab.observe.metrics import Books, Shown, Use
+from iolab.observe.metrics import BooksCollector, Shown, UsageCollector
 from iolab.observe.xray import photograph
 from iolab.server.listener import bind
 from iolab.server.server import Server
@@ -37,8 +37,8 @@ class AdminPages:
         self._shown = shown
         self._registry = CollectorRegistry()
         if isinstance(shown, Server):
-            self._registry.register(Books(shown))
-        self._registry.register(Use(shown))
+            self._registry.register(BooksCollector(shown))
+        self._registry.register(UsageCollector(shown))
         self._pages = {"/healthz": self._healthz, "/metrics": self._metrics, "/threads": self._threads}
 
     def page(self, path: str, accept: str) -> Page:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import h11
 
 from iolab import log
+from iolab.server.admission import PAUSE_SECONDS
 from iolab.server.errors import CAPACITY
-from iolab.server.server import PAUSE_SECONDS
 
 # From accept to the whole request, and from then until the answer is taken: who takes longer is let go.
 REQUEST_SECONDS = 5.0

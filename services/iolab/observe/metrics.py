@@ -45,7 +45,7 @@ class Shown(Protocol):
         """The processes that it is."""
 
 
-class Books(Collector):
+class BooksCollector(Collector):
     """A server's books as Prometheus metrics."""
 
     def __init__(self, server: Server) -> None:
@@ -80,14 +80,14 @@ class Books(Collector):
         yield InfoMetricFamily("iolab_settings", "The settings in force", settings_shown(server))
 
 
-class Use(Collector):
+class UsageCollector(Collector):
     """What its processes use, as Prometheus metrics."""
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, as Books has it."""
+        """Nothing, as BooksCollector has it."""
         return ()
 
     def collect(self) -> Iterator[Metric]:

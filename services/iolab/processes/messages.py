@@ -12,7 +12,7 @@ ASK = b"?"
 MESSAGE_BYTES = 65536
 
 
-class Books(msgspec.Struct, tag=True):
+class Told(msgspec.Struct, tag=True):
     """What a child says when it is asked, and before it ends."""
 
     totals: Totals

@@ -28,13 +28,14 @@ from iolab import log
 from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import name_thread
 from iolab.observe.http import HttpServer
-from iolab.processes.child import ChildServer
-from iolab.processes.messages import ASK, MESSAGE_BYTES, Books, Trouble
+from iolab.processes.child import ChildServer, SharedPlaces
+from iolab.processes.messages import ASK, MESSAGE_BYTES, Told, Trouble
 from iolab.registry import Model
+from iolab.server.admission import PAUSE_SECONDS
 from iolab.server.books import Totals
 from iolab.server.ending import crash, leave
 from iolab.server.listener import accept_queue
-from iolab.server.server import DRAIN_TICK, PAUSE_SECONDS, Server
+from iolab.server.server import DRAIN_TICK, Server
 from iolab.server.stop import SIGNALS, Stop, is_second, open_signals
 from iolab.settings import Settings
 
@@ -78,9 +79,11 @@ class Supervisor(Server):
     def __init__(self, model: Model, settings: Settings, listeners: list[socket.socket], stop: Stop) -> None:
         super().__init__(model, settings, listeners[0], stop)
         self.listeners = listeners
-        # How many connections each child has open, in memory that all share. Each writes its own number: no lock.
-        self.open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
+        # How many connections each child has open, in memory that all share.
+        self._open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
         self._children: dict[int, Child] = {}
+        # What those have counted that are gone.
+        self._ended = Totals()
         # When to start those that are missing; how many times in a row each has failed; whom each replaces.
         self._due = dict.fromkeys(range(len(listeners)), 0.0)
         self._failures = [0] * len(listeners)
@@ -125,14 +128,14 @@ class Supervisor(Server):
 
     def open_count(self) -> int:
         """As Server has it, of all children."""
-        return sum(self.open_counts)
+        return sum(self._open_counts)
 
     def totals(self) -> Totals:
         """As Server has it, of all children, also those that have ended."""
         self._ask_for_books()
-        totals = msgspec.structs.replace(self._totals)
+        totals = msgspec.structs.replace(self._ended)
         for child in self._children.values():
-            _add(totals, child.totals)
+            totals.add(child.totals)
         return totals
 
     def accept_queue(self) -> int:
@@ -190,7 +193,8 @@ class Supervisor(Server):
             ):
                 inherited.close()
             name_thread(self.model.slug)
-            server = ChildServer(self.model, self.settings, self.listeners[number], channel, self.open_counts, number)
+            places = SharedPlaces(self._open_counts, number)
+            server = ChildServer(self.model, self.settings, self.listeners[number], channel, places)
             server.watch(self.stop)
             self._serve(server)
             server.tell()
@@ -211,8 +215,8 @@ class Supervisor(Server):
         if not message:
             self._bury(child)
             return
-        match msgspec.json.decode(message, type=Books | Trouble):
-            case Books(totals):
+        match msgspec.json.decode(message, type=Told | Trouble):
+            case Told(totals):
                 child.totals = totals
                 child.asked = max(0, child.asked - 1)
             case Trouble(event, fields):
@@ -225,9 +229,9 @@ class Supervisor(Server):
         del self._children[child.number]
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        _add(self._totals, child.totals)
-        connections = self.open_counts[child.number]
-        self.open_counts[child.number] = 0
+        self._ended.add(child.totals)
+        connections = self._open_counts[child.number]
+        self._open_counts[child.number] = 0
         if self.stop.requested and code == 0:
             return
         ended = signal.Signals(-code).name if code < 0 else f"exit {code}"
@@ -320,8 +324,3 @@ def _fork() -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
         return os.fork()
-
-
-def _add(totals: Totals, more: Totals) -> None:
-    for name in totals.__struct_fields__:
-        setattr(totals, name, getattr(totals, name) + getattr(more, name))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 
 import msgspec
+
+from iolab import log
 
 
 class Silence:
@@ -58,7 +62,7 @@ class Peer:
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """The books: all that has happened since the start."""
+    """All that has happened since the start."""
 
     accepted: int = 0
     refused: int = 0
@@ -69,8 +73,77 @@ class Totals(msgspec.Struct, kw_only=True):
     received_bytes: int = 0
     sent_bytes: int = 0
 
+    def add(self, more: Totals) -> None:
+        """Add those of another server."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
 
-def _add(totals: Totals, peer: Peer) -> None:
-    totals.answers += peer.answers
-    totals.received_bytes += peer.received_bytes
-    totals.sent_bytes += peer.sent_bytes - peer.buffered()
+    def add_peer(self, peer: Peer) -> None:
+        """Add what a peer has counted."""
+        self.answers += peer.answers
+        self.received_bytes += peer.received_bytes
+        self.sent_bytes += peer.sent_bytes - peer.buffered()
+
+
+class Books:
+    """Who is there, and what has happened. A peer's counters are its own until it is gone, or somebody asks."""
+
+    def __init__(self) -> None:
+        self._open: set[Peer] = set()
+        self._totals = Totals()
+        self._lock = threading.Lock()
+
+    def opened(self, peer: Peer) -> None:
+        """Enter an admitted peer: exactly once for each."""
+        with self._lock:
+            self._open.add(peer)
+            self._totals.accepted += 1
+
+    def closed(self, peer: Peer, *, unserved: bool = False) -> None:
+        """Fold the counters of a peer into the totals: exactly once for each that was opened."""
+        with self._lock:
+            self._open.remove(peer)
+            self._totals.lost += peer.lost
+            self._totals.unserved += unserved
+            self._totals.add_peer(peer)
+        if peer.lost:
+            log.debug("lost", error=str(peer.error))
+
+    def turn_away(self, peer: Peer) -> None:
+        """Close, at the stop, a client whom no worker has begun to serve, and the books on it."""
+        peer.sock.close()
+        self.closed(peer, unserved=True)
+
+    def refused(self) -> int:
+        """Count a client who found no place; return how many there were."""
+        with self._lock:
+            self._totals.refused += 1
+            return self._totals.refused
+
+    def paused(self) -> None:
+        """Count a pause of accepting."""
+        with self._lock:
+            self._totals.pauses += 1
+
+    def open_count(self) -> int:
+        """How many connections are open, those that wait for a worker among them."""
+        return len(self._open)
+
+    def open_peers(self) -> list[Peer]:
+        """Those that are open at this moment."""
+        with self._lock:
+            return list(self._open)
+
+    def for_each_open(self, call: Callable[[Peer], object]) -> None:
+        """Call with each open connection; none of them can leave the books meanwhile."""
+        with self._lock:
+            for peer in self._open:
+                call(peer)
+
+    def totals(self) -> Totals:
+        """The totals with the connections that are still open."""
+        with self._lock:
+            totals = msgspec.structs.replace(self._totals)
+            for peer in self._open:
+                totals.add_peer(peer)
+            return totals

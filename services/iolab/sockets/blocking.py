@@ -35,7 +35,7 @@ class Conversation(Peer):
         self._read_size = server.settings.buffer_size
         # Who blocks for it; nobody yet, while it waits for a worker.
         self._thread: int | None = None
-        server.opened(self)
+        server.books.opened(self)
 
     def run(self) -> None:
         """Serve the client in this thread until it is over, then close the socket and the books on it."""
@@ -57,7 +57,7 @@ class Conversation(Peer):
         finally:
             # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
             self.sock.close()
-            self._server.closed(self)
+            self._server.books.closed(self)
 
     def interrupt(self) -> None:
         """Wake the thread that blocks in recv(2) or send(2), so that it sees the stop.
@@ -144,4 +144,4 @@ def interrupt(server: Server) -> None:
         assert isinstance(peer, Conversation)
         peer.interrupt()
 
-    server.for_each_open(wake)
+    server.books.for_each_open(wake)

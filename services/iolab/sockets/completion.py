@@ -111,7 +111,7 @@ class CompletionConnection(LoopPeer):
         self._owed: bytearray | None = None
         self._peer_finished = False
         self._cancelled = False
-        server.opened(self)
+        server.books.opened(self)
         self._receive_more()
 
     def operations(self) -> dict[int, Advance]:

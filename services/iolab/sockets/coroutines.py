@@ -49,27 +49,27 @@ class ClientTasks:
 
     def accept(self) -> None:
         """Begin with those whose turn it is to be accepted."""
-        for sock in self._server.accept_some():
+        for sock in self._server.admission.accept_some():
             self._tasks.create_task(self._converse(self._server, Stream(self._server, sock)))
 
     def _ready(self) -> None:
         self.accept()
-        if self._server.paused_until:
+        if self._server.admission.paused_until:
             self._loop.remove_reader(self._server.listener)
-            self._loop.call_later(self._server.pause_left(), self.listen)
+            self._loop.call_later(self._server.admission.pause_left(), self.listen)
 
 
 async def sweep(server: Server) -> None:
     """Look for idle connections, if the settings ask for it."""
-    while server.sweep_seconds:
-        await asyncio.sleep(server.sweep_seconds)
+    while server.sweep.seconds:
+        await asyncio.sleep(server.sweep.seconds)
         look_for_idle(server)
 
 
 async def drain(server: Server, clients: ClientTasks) -> None:
     """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
     clients.accept()
-    while not server.close_listener() or server.open_count():
+    while not server.admission.close_listener() or server.open_count():
         await asyncio.sleep(DRAIN_TICK)
         look_for_quiet(server)
         clients.accept()

@@ -40,7 +40,7 @@ class Stream(Peer):
         self.cut: Callable[[], object] = sock.close
         self._silence = Silence()
         self._quiet = Silence()
-        server.opened(self)
+        server.books.opened(self)
 
     def buffered(self) -> int:
         """Bytes that the framework was given and the kernel was not; asked for by the admin's thread too."""
@@ -82,7 +82,7 @@ class Stream(Peer):
 
 def look_for_idle(server: Server) -> None:
     """One look at all of a server's streams, every Server.sweep_seconds: those that are idle are cut."""
-    now = server.idle_clock()
+    now = server.sweep.clock()
     for stream in _open_streams(server):
         stream.look(now)
 
@@ -95,4 +95,4 @@ def look_for_quiet(server: Server) -> None:
 
 
 def _open_streams(server: Server) -> list[Stream]:
-    return [peer for peer in server.open_peers() if isinstance(peer, Stream)]
+    return [peer for peer in server.books.open_peers() if isinstance(peer, Stream)]

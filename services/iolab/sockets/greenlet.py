@@ -39,7 +39,7 @@ class GreenConversation(Conversation):
 
 def interrupt_idle(server: Server) -> None:
     """One look at all conversations, every Server.sweep_seconds: what an idle one waits for is not coming."""
-    now = server.idle_clock()
-    for peer in server.open_peers():
+    now = server.sweep.clock()
+    for peer in server.books.open_peers():
         assert isinstance(peer, GreenConversation)
         peer.look(now)

@@ -38,7 +38,7 @@ class Pool(Generic[Waiting]):
             time.sleep(DRAIN_TICK)
         with contextlib.suppress(queue.Empty):
             while peer := self.queue.get_nowait():
-                self._server.turn_away(peer)
+                self._server.books.turn_away(peer)
         self.end()
 
     def end(self) -> None:

@@ -96,7 +96,7 @@ class LoopPeer(Peer):
         """Close the socket and the books on it."""
         # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         self.sock.close()
-        self._server.closed(self)
+        self._server.books.closed(self)
 
     def _owes(self) -> bool:
         """Whether there are answers that the kernel has not taken yet."""
@@ -130,7 +130,7 @@ class Connection(LoopPeer):
         # None, not an empty buffer: most peers are never owed anything between two calls.
         self._owed: bytearray | None = None
         self._peer_finished = False
-        server.opened(self)
+        server.books.opened(self)
 
     def fileno(self) -> int:
         """The socket's descriptor."""

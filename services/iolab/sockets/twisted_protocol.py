@@ -67,7 +67,7 @@ class StreamProtocol(Protocol):
         """Close the books: the socket is closed already."""
         if not reason.check(ConnectionDone):
             self.stream.error = ConnectionError(reason.getErrorMessage())
-        self.server.closed(self.stream)
+        self.server.books.closed(self.stream)
 
 
 @implementer(IReadDescriptor)

@@ -21,8 +21,8 @@ from iolab.run import run_files
 from iolab_client.__main__ import main
 from iolab_client.commands import compare as commands
 from iolab_client.compare import places
-from iolab_client.compare.comparison import Asked, Comparison, Rate, rounded
-from iolab_client.compare.places import Failed, Processes, Started
+from iolab_client.compare.comparison import Asked, Comparison, OfferedRate, rounded
+from iolab_client.compare.places import PlaceFailed, Processes, Started
 from iolab_client.results import bundle
 from iolab_client.results.measurement import Run, Size
 from iolab_client.results.thresholds import ThresholdType
@@ -37,7 +37,7 @@ CPUS = sorted(os.sched_getaffinity(0))
 TINY = ("-c", "2", "-d", "100ms", "--warmup", "0s", "--place", "processes")
 
 
-def asked(*models: Model, rounds: int = 1, rates: tuple[Rate, ...] = ()) -> Asked:
+def asked(*models: Model, rounds: int = 1, rates: tuple[OfferedRate, ...] = ()) -> Asked:
     return Asked(
         models=tuple(model.slug for model in models),
         connections=(2,),
@@ -93,7 +93,7 @@ def test_each_round_has_a_fresh_process_of_each_on_the_servers_processor() -> No
 def test_a_share_of_the_closed_loops_rate_is_the_same_offer_in_each_round() -> None:
     place = Watched()
     with place:
-        run = Comparison(asked(EPOLL, rounds=2, rates=(Rate(share=0.1),)), [EPOLL], place, "compare").measure()
+        run = Comparison(asked(EPOLL, rounds=2, rates=(OfferedRate(share=0.1),)), [EPOLL], place, "compare").measure()
 
     mine = [one for one in run.measurements if one.subject == EPOLL.slug]
     closed = next(one for one in mine if one.plan.rate is None)
@@ -156,7 +156,7 @@ def test_a_yardstick_that_does_not_start_is_left_out_with_its_reason() -> None:
         @contextlib.contextmanager
         def start(self, model: Model) -> Iterator[Started]:
             if model is YARDSTICK:
-                raise Failed("no yardstick: no C compiler; install gcc")
+                raise PlaceFailed("no yardstick: no C compiler; install gcc")
             with super().start(model) as started:
                 yield started
 
@@ -244,7 +244,7 @@ def test_what_is_found_running_is_measured_with_the_names_of_the_others() -> Non
         with place.start(EPOLL) as started:
             assert "epoll_pool ran beside it" in started.others
             measured = place.load(started, asked(EPOLL).plan(2, (Size(size=64),)))
-        with pytest.raises(Failed, match="nothing answers"), place.start(YARDSTICK):
+        with pytest.raises(PlaceFailed, match="nothing answers"), place.start(YARDSTICK):
             pass
     assert measured.answers
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from iolab_client.load import buckets, fast_path, shared
-from iolab_client.load.books import Books
-from iolab_client.load.connection import Connection, State
+from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.fast_path import FastPath
 from iolab_client.load.requests import Requests
 from iolab_client.load.shared import FROM_SEND, LATENCY, Shared
+from iolab_client.load.tally import Tally
 from iolab_client.results.measurement import Size
 from tests.support.missing import skip
 
@@ -45,7 +45,7 @@ def path() -> FastPath:
     path = FastPath(Requests((Size(size=64, share=1.0),), seed="0"), Shared(shared.create()))
     connections = []
     for number in range(3):
-        one = Connection(number, idle=False)
+        one = LoadConnection(number, idle=False)
         one.state, one.descriptor, one.in_flight = State.OPEN, 10 + number, 1
         one.unsent = memoryview(b"")
         one.fly((0, 64, number * SECOND, number * SECOND))
@@ -62,7 +62,7 @@ def test_it_tells_who_waits_since_before_a_moment(path: FastPath) -> None:
 
 
 def test_one_that_is_not_lent_may_wait_for_longer_than_it_knows(path: FastPath) -> None:
-    one = Connection(0, idle=False)
+    one = LoadConnection(0, idle=False)
     one.state, one.descriptor = State.OPEN, 10
     path.take_back(one)
 
@@ -72,7 +72,7 @@ def test_one_that_is_not_lent_may_wait_for_longer_than_it_knows(path: FastPath) 
 
 def test_connections_that_could_not_be_made_wait_for_nothing() -> None:
     path = FastPath(Requests((Size(size=64, share=1.0),), seed="0"), Shared(shared.create()))
-    refused, made = Connection(0, idle=False), Connection(1, idle=False)
+    refused, made = LoadConnection(0, idle=False), LoadConnection(1, idle=False)
     path.begin([refused])
     assert path.waits_since(SECOND)
     made.state, made.descriptor, made.in_flight, made.unsent = State.OPEN, 10, 1, memoryview(b"")
@@ -84,10 +84,10 @@ def test_connections_that_could_not_be_made_wait_for_nothing() -> None:
     assert not path.waits_since(2 * SECOND)
 
 
-def books_of(counts: Any, begin: int, end: int, **how: bool) -> tuple[Books, Shared]:
+def books_of(counts: Any, begin: int, end: int, **how: bool) -> tuple[Tally, Shared]:
     """Empty books."""
     memory = Shared(shared.create())
-    return Books(memory, counts, begin, end, **how), memory
+    return Tally(memory, counts, begin, end, **how), memory
 
 
 @pytest.mark.parametrize("planned", [True, False])
@@ -145,7 +145,7 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
     with ours, server, select.epoll() as poller:
         ours.setblocking(False)
         poller.register(ours, select.EPOLLIN | select.EPOLLET)
-        one = Connection(0, idle=False)
+        one = LoadConnection(0, idle=False)
         one.use(ours)
         one.state, one.in_flight, one.turn = State.OPEN, 1, 1
         one.fly((0, 64, now + due * SECOND, now + sent * SECOND))

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from iolab.configs import override
-from iolab.processes.child import ChildServer
+from iolab.processes.child import ChildServer, SharedPlaces
 from iolab.processes.messages import MESSAGE_BYTES, Trouble
 from iolab.registry import MODELS
+from iolab.server.admission import ACCEPTS_A_TURN
 from iolab.server.books import Peer, Silence
 from iolab.server.listener import accept_queue, listen, listen_together, set_options
-from iolab.server.server import ACCEPTS_A_TURN, Server
+from iolab.server.server import Server
 from iolab.server.stop import Stop
 from iolab.settings import FD_SETSIZE, SELECT_LIMIT, Settings
 
@@ -66,7 +67,7 @@ def listener() -> Iterator[socket.socket]:
 def a_server(listener: socket.socket, slug: str = "epoll_loop", accepts: Any = None, **settings: Any) -> Server:
     server = Server(MODELS[slug], Settings(**settings), listener, Stop())
     if accepts is not None:
-        server.listener = accepts
+        server.admission._listener = accepts
     return server
 
 
@@ -78,15 +79,15 @@ def test_out_of_capacity_accepting_pauses_instead_of_asking_again(listener: sock
     for error in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
         fake = Listener(error)
         server = a_server(listener, accepts=fake)
-        assert list(server.accept_some()) == []
-        assert list(server.accept_some()) == []
+        assert list(server.admission.accept_some()) == []
+        assert list(server.admission.accept_some()) == []
         assert fake.asked == 1
         assert server.timeout() == pytest.approx(0.1)
         clock[0] += 0.05
-        assert not server.resumed()
+        assert not server.admission.resumed()
         clock[0] += 0.06
-        assert server.resumed()
-        assert not server.resumed()
+        assert server.admission.resumed()
+        assert not server.admission.resumed()
         assert server.totals().pauses == 1
         assert server.timeout() is None
 
@@ -94,27 +95,27 @@ def test_out_of_capacity_accepting_pauses_instead_of_asking_again(listener: sock
 def test_a_client_that_left_before_it_was_accepted_is_passed_over(listener: socket.socket) -> None:
     with a_socket() as sock:
         fake = Listener(errno.ECONNABORTED, errno.EPROTO, sock)
-        assert list(a_server(listener, accepts=fake).accept_some()) == [sock]
+        assert list(a_server(listener, accepts=fake).admission.accept_some()) == [sock]
 
 
 def test_an_error_that_is_a_bug_is_not_hidden(listener: socket.socket) -> None:
     with pytest.raises(OSError, match="as told"):
-        next(a_server(listener, accepts=Listener(errno.EINVAL)).accept_some())
+        next(a_server(listener, accepts=Listener(errno.EINVAL)).admission.accept_some())
 
 
 def test_one_more_than_max_connections_is_closed_at_once_and_counted(listener: socket.socket) -> None:
     first, second, third = a_socket(), a_socket(), a_socket()
     server = a_server(listener, accepts=Listener(first, second, third), max_connections=1)
-    assert next(server.accept_some()) is first
+    assert next(server.admission.accept_some()) is first
     peer = Counted(first)
-    server.opened(peer)
-    assert list(server.accept_some()) == []
+    server.books.opened(peer)
+    assert list(server.admission.accept_some()) == []
     assert second.fileno() == third.fileno() == -1
     assert server.totals().refused == 2
-    server.closed(peer)
+    server.books.closed(peer)
     with a_socket() as sock:
-        server.listener = Listener(sock)  # type: ignore[assignment]
-        assert list(server.accept_some()) == [sock]
+        server.admission._listener = Listener(sock)  # type: ignore[assignment]
+        assert list(server.admission.accept_some()) == [sock]
     first.close()
 
 
@@ -124,8 +125,8 @@ def test_a_turn_accepts_or_refuses_so_many_and_leaves_the_rest_to_the_next(liste
     fake = Listener(*crowd)
     server = a_server(listener, accepts=fake, max_connections=room)
     for turn in (1, 2):
-        for sock in server.accept_some():
-            server.opened(Counted(sock))
+        for sock in server.admission.accept_some():
+            server.books.opened(Counted(sock))
         assert fake.asked == turn * ACCEPTS_A_TURN
     assert server.open_count() == min(room, 2 * ACCEPTS_A_TURN)
     assert server.totals().refused == 2 * ACCEPTS_A_TURN - server.open_count()
@@ -141,7 +142,7 @@ def test_at_the_stop_everyone_in_the_queue_is_accepted(listener: socket.socket) 
             stack.enter_context(socket.create_connection(listener.getsockname()))
         server = a_server(listener)
         server.stop.request()
-        assert len([stack.enter_context(sock) for sock in server.accept_some()]) == 3 * ACCEPTS_A_TURN
+        assert len([stack.enter_context(sock) for sock in server.admission.accept_some()]) == 3 * ACCEPTS_A_TURN
 
 
 def test_the_log_tells_of_trouble_once_a_second_at_most(
@@ -151,7 +152,7 @@ def test_the_log_tells_of_trouble_once_a_second_at_most(
     monkeypatch.setattr("iolab.server.server.log.warning", lambda event, **_fields: lines.append(event))
     server = a_server(listener)
     for _ in range(30):
-        server.pause(OSError(errno.EMFILE, "Too many open files"))
+        server.admission.pause(OSError(errno.EMFILE, "Too many open files"))
         clock[0] += 0.1
     assert lines == ["out_of_capacity"] * 3
 
@@ -172,9 +173,8 @@ def test_one_kind_of_trouble_hides_no_other(
 def test_a_child_tells_its_supervisor_of_each_kind_of_trouble(listener: socket.socket, clock: list[float]) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        child = ChildServer(
-            MODELS["prefork_epoll"], Settings(), listener, theirs, memoryview(bytearray(8)).cast("q"), 0
-        )
+        places = SharedPlaces(memoryview(bytearray(8)).cast("q"), 0)
+        child = ChildServer(MODELS["prefork_epoll"], Settings(), listener, theirs, places)
         for _ in range(10):
             child.warn("refused")
             child.warn("out_of_capacity")
@@ -189,34 +189,34 @@ def test_the_stop_keeps_the_listener_open_while_a_pause_keeps_clients_in_its_que
 ) -> None:
     server = a_server(listener)
     listener.setblocking(False)
-    server.pause(OSError(errno.EMFILE, "Too many open files"))
-    assert not server.close_listener()
+    server.admission.pause(OSError(errno.EMFILE, "Too many open files"))
+    assert not server.admission.close_listener()
     clock[0] += 1
-    assert list(server.accept_some()) == []
-    assert server.close_listener()
+    assert list(server.admission.accept_some()) == []
+    assert server.admission.close_listener()
     assert listener.fileno() == -1
-    assert list(server.accept_some()) == []
+    assert list(server.admission.accept_some()) == []
 
 
 def test_idle_connections_are_looked_for_ten_times_in_idle_seconds(listener: socket.socket, clock: list[float]) -> None:
     server = a_server(listener, idle_seconds=5)
     assert server.timeout() == pytest.approx(0.5)
-    assert not server.sweep_is_due()
+    assert not server.sweep.is_due()
     clock[0] += 0.5
     assert server.timeout() == 0
-    assert server.sweep_is_due()
-    assert not server.sweep_is_due()
+    assert server.sweep.is_due()
+    assert not server.sweep.is_due()
 
 
 def test_a_turn_in_which_the_server_was_busy_counts_as_two_looks_at_most(
     listener: socket.socket, clock: list[float]
 ) -> None:
     server = a_server(listener, idle_seconds=5)
-    begin = server.idle_clock()
+    begin = server.sweep.clock()
     clock[0] += 0.5
-    assert server.idle_clock() - begin == pytest.approx(0.5)
+    assert server.sweep.clock() - begin == pytest.approx(0.5)
     clock[0] += 60
-    assert server.idle_clock() - begin == pytest.approx(0.5 + 1.0)
+    assert server.sweep.clock() - begin == pytest.approx(0.5 + 1.0)
 
 
 def test_two_who_look_at_one_silence_each_have_a_memory_of_their_own() -> None:
@@ -232,9 +232,9 @@ def test_what_befell_a_peer_that_this_side_had_ended_is_no_loss(listener: socket
     with a_socket() as sock:
         for finishing, lost in ((True, 0), (False, 1)):
             peer = Counted(sock)
-            server.opened(peer)
+            server.books.opened(peer)
             peer.finishing, peer.error = finishing, BrokenPipeError()
-            server.closed(peer)
+            server.books.closed(peer)
             assert server.totals().lost == lost
 
 
@@ -242,17 +242,17 @@ def test_the_books_hold_open_and_closed_connections(listener: socket.socket) -> 
     server = a_server(listener)
     with a_socket() as one, a_socket() as two:
         first, second = Counted(one), Counted(two)
-        server.opened(first)
-        server.opened(second)
+        server.books.opened(first)
+        server.books.opened(second)
         first.answers, first.received_bytes, first.sent_bytes = 2, 20, 18
         second.answers, second.received_bytes, second.sent_bytes = 1, 5, 5
         before = server.totals()
         assert (before.answers, before.received_bytes, before.sent_bytes) == (3, 25, 23)
         second.error = ConnectionResetError()
-        server.closed(second)
+        server.books.closed(second)
         after = server.totals()
         assert (after.answers, after.lost, server.open_count()) == (3, 1, 1)
-        server.turn_away(first)
+        server.books.turn_away(first)
         assert (server.totals().unserved, server.open_count(), one.fileno()) == (1, 0, -1)
 
 
@@ -279,7 +279,7 @@ def test_select_refuses_by_the_descriptors_number_however_few_are_open(
     server = a_server(listener, slug)
     with Numbered() as sock:
         sock.number = number
-        assert server.admitted(sock) is stays
+        assert server.admission.admitted(sock) is stays
     assert server.totals().refused == (0 if stays else 1)
 
 

@@ -79,7 +79,7 @@ def a_round() -> Iterator[Round]:
         listener = stack.enter_context(closing(listen(override(settings, port=0))))
         peer = stack.enter_context(socket.create_connection(listener.getsockname()))
         server = Server(MODELS["io_uring_ring"], settings, listener, Stop())
-        sock = next(server.accept_some())
+        sock = next(server.admission.accept_some())
         stack.enter_context(sock)
         ring = stack.enter_context(closing(ring_for(server)))
         yield Round(ring, CompletionConnection(server, sock, ring), peer)

@@ -24,7 +24,7 @@ def stream() -> Iterator[Stream]:
         listener = stack.enter_context(listen(settings))
         stack.enter_context(socket.create_connection(listener.getsockname()))
         server = Server(MODELS["asyncio_streams"], settings, listener, Stop())
-        (sock,) = (stack.enter_context(sock) for sock in [next(server.accept_some())])
+        (sock,) = (stack.enter_context(sock) for sock in [next(server.admission.accept_some())])
         yield Stream(server, sock)
 
 

@@ -34,7 +34,7 @@ def opened() -> Iterator[Open]:
             peer = stack.enter_context(socket.create_connection(listener.getsockname()))
             peer.setblocking(False)
             server = Server(MODELS["epoll_loop"], values, listener, Stop())
-            sock = next(server.accept_some())
+            sock = next(server.admission.accept_some())
             stack.enter_context(sock)
             return server, Connection(server, sock, server.answer), peer
 

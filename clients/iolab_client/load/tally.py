@@ -22,7 +22,7 @@ _ROOM = 4096
 _NEVER = 1 << 62
 
 
-class Books:
+class Tally:
     """The counts of one process. All times are nanoseconds of the monotonic clock.
 
     An answer counts if it came in the measured time; with `only_new`, if its request is of that time, too. What was in
