@@ -47,7 +47,7 @@ def test_answers_that_wait_do_so_at_the_same_time_in_the_ring_of_one_thread(star
 
     assert server.metric("answers_total") == 0
     threads = {thread["name"]: thread["syscall"] for thread in server.threads()}
-    assert threads == {"io_uring_ring": "io_uring_enter", "stop": "rt_sigtimedwait"}
+    assert threads == {"io_uring_ring": "io_uring_enter", "log": "futex", "stop": "rt_sigtimedwait"}
     for client in clients:
         assert peers.read_exactly(client, 1) == b"A"
 

@@ -45,9 +45,13 @@ def kill(server: RunningServer, pid: int, number: signal.Signals) -> None:
 
 def listeners(server: RunningServer) -> dict[int, int]:
     """The listening sockets of the server's port by inode, each with how many clients wait in its queue: proc(5)."""
-    rows = [line.split() for line in server.beside("cat", "/proc/net/tcp").splitlines()[1:]]
+    rows = [line.split() for line in server.beside("sh", "-c", "cat /proc/net/tcp*").splitlines()]
     port = f":{server.address[1]:04X}"
-    return {int(row[9]): int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == LISTEN}
+    return {
+        int(row[9]): int(row[4].split(":")[1], 16)
+        for row in rows
+        if len(row) > 9 and row[1].endswith(port) and row[3] == LISTEN
+    }
 
 
 def listeners_of(server: RunningServer, pid: int) -> set[int]:

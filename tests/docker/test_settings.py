@@ -190,14 +190,14 @@ def test_a_bad_file_stops_make_up_with_one_line_before_it_touches_what_runs(
     bad: Refused, one_more: Outcomes[Running], changed: Project
 ) -> None:
     (line,) = bad.printed.splitlines()
-    assert f"{changed.folder}/models/{FIRST.slug}.yaml: backlog: got many, expected integer" in line
+    assert f"{changed.folder}/models/{FIRST.slug}.yaml: backlog: got many, expected an integer" in line
     assert bad.container_ids == {slug: one_more.of(model).container_id for slug, model in MODELS.items()}
 
 
 def test_a_bad_file_stops_its_container_with_one_line(bad: Refused) -> None:
     assert (bad.ended.exit_code, bad.ended.stdout) == (2, "")
     (line,) = bad.ended.stderr.splitlines()
-    assert f"/etc/iolab/models/{FIRST.slug}.yaml: backlog: got many, expected integer" in line
+    assert f"/etc/iolab/models/{FIRST.slug}.yaml: backlog: got many, expected an integer" in line
 
 
 def test_make_up_finds_two_models_on_one_port(engine: None) -> None:

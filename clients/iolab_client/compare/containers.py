@@ -39,7 +39,7 @@ from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
 from iolab_client.servers.targets import ADMIN_PORT, Target
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 PROJECT = "iolab-compare"
 # A suite's containers are not paused: a test that waits for one would fail.
 TEST_PROJECTS = "iolab-test-"

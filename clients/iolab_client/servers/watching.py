@@ -30,7 +30,7 @@ SCRAPE_SECONDS = 10.0
 # Between two looks at who runs: asking Docker takes it a while.
 RESOLVE_SECONDS = 5.0
 # Threads that every model has beside those that serve, or, the supervisor, that look at /proc at that very moment.
-CARETAKERS = frozenset({"stop", "books", "supervisor"})
+CARETAKERS = frozenset({"stop", "books", "log", "supervisor"})
 
 
 @dataclass(frozen=True, kw_only=True)
