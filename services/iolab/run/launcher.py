@@ -20,7 +20,7 @@ from iolab.registry import MODELS, find
 from iolab.run import run_files
 from iolab.run.run_files import Running
 from iolab.server.listener import shown
-from iolab.server.stop import SIGNALS
+from iolab.server.stop import SIGNALS, is_second
 from iolab.settings import Settings
 
 # Importing an interpreter's worth of modules on a busy machine.
@@ -28,8 +28,6 @@ START_SECONDS = 30
 # How long `stop` waits beyond the servers' own drain_seconds.
 GRACE_SECONDS = 10
 TICK_SECONDS = 0.05
-# One stop may come twice: timeout(1) signals its child, and then the group that the child is in.
-AGAIN_SECONDS = 1.0
 
 
 class LaunchError(Exception):
@@ -90,9 +88,8 @@ def run_until_stopped(servers: list[Running]) -> int:
             return int(failed)
         if signal.sigwait({*SIGNALS, signal.SIGCHLD}) == signal.SIGCHLD:
             continue
-        now = time.monotonic()
-        if first is None or now >= first + AGAIN_SECONDS:
-            first = first or now
+        if first is None or is_second(first):
+            first = first or time.monotonic()
             for child in children:
                 os.kill(child, signal.SIGTERM)
 
