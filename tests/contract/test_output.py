@@ -96,12 +96,12 @@ def test_the_deadline_ends_it_with_1(unread: Unread) -> None:
 
 # A module that Python imports at its start, before the server is there.
 BUG = """
-from iolab.server.server import Server
+from iolab.server.admission import Admission
 
 def admitted(*_):
     raise RuntimeError("seen by nobody" + "!" * 1_000_000)
 
-Server.admitted = admitted
+Admission.admitted = admitted
 """
 
 

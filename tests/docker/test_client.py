@@ -28,7 +28,7 @@ def test_try_prints_a_table_of_models_addresses_answers_and_times(project: Proje
     for word in ("model", "address", "answer", "time"):
         assert word in printed
     for model in MODELS.values():
-        (row,) = (line for line in printed.splitlines() if model.slug in line)
+        (row,) = (line for line in printed.splitlines() if model.slug in line.split())
         assert f"{model.service}:{model.port}" in row
         assert "HELLO" in row
 

@@ -114,7 +114,7 @@ def test_one_table_tells_who_is_served_who_waits_and_what_in(servers: Servers) -
         "model", "open", "waiting", "accept queue", "answers/s", "CPU %", "memory", "threads", "waits in"
     ]  # fmt: skip
     (line,) = lines
-    assert re.fullmatch(r"blocking_pool +3 +1 +0 +0 +\d+(\.\d)? +\d+ MiB +5 +2 recvfrom, 1 accept4 *", line), line
+    assert re.fullmatch(r"blocking_pool +3 +1 +0 +0 +\d+(\.\d)? +\d+ MiB +6 +2 recvfrom, 1 accept4 *", line), line
 
 
 def test_a_model_of_several_processes_is_one_line(servers: Servers) -> None:

@@ -44,7 +44,7 @@ def asked(*models: Model, rounds: int = 1, rates: tuple[OfferedRate, ...] = ()) 
         sizes=((Size(size=64),),),
         rates=rates,
         # Long enough that a machine which halts now and then has answered meanwhile.
-        duration_seconds=0.5,
+        duration_seconds=1.0,
         warmup_seconds=0.0,
         rounds=rounds,
         server_cpus=(CPUS[0],),
