@@ -12,15 +12,18 @@ from importlib import import_module
 from pathlib import Path
 
 import msgspec
+import msgspec.inspect
 import pytest
 import yaml
 
 from iolab.configs import load_all
 from iolab.registry import MODELS, Model
-from iolab.settings import OWN_KEYS, Settings
+from iolab.settings import OWN_KEYS, Settings, WorkDial
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+# `key: value  # [least, most] what it means`, as the configs have it.
+BOUNDS = re.compile(r"(\w+): [^#\n]*(?:# )?\[([\d.]+), ([\d.]+)[]:]")
 FIELDS = ("Waits in", "Runs", "Costs", "Breaks at", "Compare")
 
 
@@ -76,6 +79,19 @@ def test_the_defaults_of_the_file_are_those_of_the_class() -> None:
     written = yaml.safe_load((ROOT / "configs" / "defaults.yaml").read_text())
     defaults = json.loads(msgspec.json.encode(Settings()))
     assert written == {key: value for key, value in defaults.items() if key not in {*OWN_KEYS, "port"}}
+
+
+def test_the_bounds_that_a_comment_tells_are_those_that_hold() -> None:
+    text = "\n".join(file.read_text() for file in sorted((ROOT / "configs").rglob("*.yaml")))
+    told = {(key, float(least), float(most)) for key, least, most in BOUNDS.findall(text)}
+    hold = {
+        (field.encode_name, float(kind.ge or 0), float(kind.le or 0))
+        for struct in (Settings, WorkDial)
+        for field in msgspec.inspect.type_info(struct).fields  # type: ignore[attr-defined]
+        for kind in getattr(field.type, "types", (field.type,))
+        if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)
+    }
+    assert told == hold
 
 
 def test_a_config_shows_each_key_that_only_its_model_has(model: Model) -> None:

@@ -9,31 +9,27 @@ if __name__ == "__main__":
 
 import click
 
+from iolab.program import Program
 from iolab_client.commands import check, compare, load, metrics, report, threads, top, try_
-from iolab_client.terminal import streams
 
 COMMANDS = (try_, check, load, compare, report, threads, metrics, top)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="iolab")
 def main() -> None:
     """Talk to the models, check their contract, see what they wait in.
 
     A MODEL is named as in `epoll_loop` or `epoll-loop`; HOST:PORT names any server. Exit codes: 0 passed,
     1 failed, 2 usage or a bad config, 99 threshold missed.
+
+    A TIME is 500ms, 10s or 2m, from 1us to 24h (a warmup may be 0); a RATE is 500 or 10k a second, from 0.001 to 1G; a
+    NUMBER is 100 or 10k, from 1 to 1G; a SIZE is 64 or 64KiB, from 1 byte to 64MiB; CPUS are 0,2-3, from 0 to 8191.
     """
 
 
 for module in COMMANDS:
     main.add_command(module.command)
 
-
-def run() -> None:
-    """The program."""
-    with streams.prepared():
-        main()
-
-
 if __name__ == "__main__":
-    run()
+    main()

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import click
 
+from iolab.program import Program, WholeNumber
+
 # The configs folder of a checkout, where nothing else is said.
 CONFIGS = Path("configs")
 
@@ -27,7 +29,7 @@ configs_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, name="iolab", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="iolab")
 def main() -> None:
     """Every way a Linux server can wait for its clients, side by side behind one protocol."""
@@ -41,8 +43,8 @@ def main() -> None:
 @configs_option
 @click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file in place of the model's own.")
 @click.option("--host", help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 lets the kernel pick.")
-@click.option("--admin-port", type=click.IntRange(0, 65535), help="The port of /metrics, /threads and /healthz.")
+@click.option("--port", type=WholeNumber(0, 65535), help="The port; 0 lets the kernel pick.")
+@click.option("--admin-port", type=WholeNumber(0, 65535), help="The port of /metrics, /threads and /healthz.")
 def serve(
     slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
 ) -> None:
@@ -63,6 +65,7 @@ def serve(
 
     try:
         values = configs.load(model, folder, file)
+        configs.check_environment(values, model, os.environ)
         if port is None:
             configs.check_compose(values, model, file or configs.file_of(model, folder), os.environ)
     except settings.BadSetting as error:
@@ -99,6 +102,7 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
     """Run the models (all, if none is named) as plain processes of this machine."""
     from iolab.configs import load_all
     from iolab.run import launcher
+    from iolab.server.ending import complain
     from iolab.server.stop import block_signals
     from iolab.settings import BadSetting
 
@@ -107,11 +111,11 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
         # Nothing is started yet that would have to be stopped.
         block_signals()
         servers, reasons = launcher.start(slugs, settings, folder, detach=detach)
-        click.echo(launcher.table(servers), err=not detach)
-        for slug, reason in reasons.items():
-            click.echo(f"{slug} is unavailable: {reason}", err=not detach)
-        if not detach:
-            click.echo("Ctrl-C stops them.", err=True)
+        lines = [launcher.table(servers), *(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items())]
+        if detach:
+            click.echo("\n".join(lines))
+        else:
+            complain("\n".join([*lines, "Ctrl-C stops them.", ""]))
             sys.exit(launcher.run_until_stopped(servers))
     except KeyError as error:
         raise click.UsageError(error.args[0]) from None
@@ -145,16 +149,18 @@ def check_config(folder: Path | None, dotenv: bool) -> None:
     """Check every YAML file; exit 2 with one line for the first one that cannot hold."""
     from iolab import configs, settings
     from iolab.registry import MODELS
+    from iolab.server.ending import complain
 
     try:
         values = configs.load_all(folder)
     except settings.BadSetting as error:
         end(error, 2)
-    for slug, model in MODELS.items():
-        if dotenv:
-            click.echo(f"{model.environment_prefix}_PORT={values[slug].port}")
-        else:
-            click.echo(f"{configs.file_of(model, folder)}: port {values[slug].port}, good", err=True)
+    if dotenv:
+        click.echo("\n".join(f"{model.environment_prefix}_PORT={values[slug].port}" for slug, model in MODELS.items()))
+    else:
+        complain(
+            "".join(f"{configs.file_of(MODELS[slug], folder)}: port {values[slug].port}, good\n" for slug in values)
+        )
 
 
 def end(error: Exception, code: int) -> NoReturn:

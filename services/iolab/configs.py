@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -23,6 +24,7 @@ from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Setti
 MOST_CHARACTERS = 1 << 20
 # Of a value in a message.
 SHOWN_CHARACTERS = 80
+BROKER_URL = re.compile(r"redis://[^/@\s]+(/\d{1,3})?|redis\+socket:///[^?\0]+")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -105,6 +107,26 @@ def check_compose(settings: Settings, model: Model, file: Path, environment: Map
             f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace:g} s"
             " (stop_grace_period); expected less: lower it, or set STOP_GRACE_SECONDS in .env"
         )
+
+
+def check_broker(url: str, where: str) -> None:
+    """Raise BadSetting where no broker can be; whether one is there is seen when it is asked."""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        good = BROKER_URL.fullmatch(url) and parts.port != 0
+    except ValueError:
+        # A port above 65535, half a bracket, a host that IDNA doesn't take.
+        good = False
+    if not good:
+        raise BadSetting(f"{where}: got {_shortened(url)}, expected redis://HOST:6379/0 or redis+socket:///PATH")
+
+
+def check_environment(settings: Settings, model: Model, environment: Mapping[str, str]) -> None:
+    """Raise BadSetting where a variable stands in for a key and holds what the key may not."""
+    url = environment.get("IOLAB_BROKER_URL")
+    if "broker_url" in model.own_keys and not settings.broker_url and url:
+        check_broker(url, "IOLAB_BROKER_URL")
 
 
 def _number(environment: Mapping[str, str], name: str) -> float | None:
@@ -213,8 +235,6 @@ def _in_words(kind: inspect.Type) -> str:
             return f"an integer from {least} to {most}"
         case inspect.FloatType(ge=least, le=most):
             return f"a number from {least or 0:g} to {int(most or 0)}"
-        case inspect.StrType(pattern=str(pattern)):
-            return f"text like {pattern}"
         case inspect.StrType(max_length=most):
             return f"text of 1 to {most} characters"
         case inspect.LiteralType(values=values):
@@ -279,6 +299,8 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
                 f"{file}: broker_seconds: got {settings.broker_seconds:g}, expected more than visibility_timeout"
                 f" ({settings.visibility_timeout:g}), after which another worker takes over"
             )
+    if settings.broker_url:
+        check_broker(settings.broker_url, f"{file}: broker_url")
     if settings.buffers.bit_count() != 1:
         raise BadSetting(f"{file}: buffers: got {settings.buffers}, expected a power of two")
     absent = set(settings.cpus) - os.sched_getaffinity(0)

@@ -23,6 +23,7 @@ from iolab.compiled import CHECKOUT, NotCompiled, compiled
 from iolab.configs import load, override
 from iolab.kernel.threads import start_thread
 from iolab.observe.admin import open_admin
+from iolab.program import WholeNumber
 from iolab.registry import YARDSTICK
 from iolab.run import run_files
 from iolab.server import surroundings
@@ -30,7 +31,7 @@ from iolab.server.ending import complain, leave
 from iolab.server.limits import effective_limits
 from iolab.server.listener import listen
 from iolab.server.stop import Stop, block_signals
-from iolab.settings import Settings
+from iolab.settings import BadSetting, Settings
 
 SOURCE = CHECKOUT / "services" / "yardstick" / "epoll.c"
 
@@ -95,8 +96,8 @@ def run(settings: Settings) -> int:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=YARDSTICK.port, show_default=True, help="0: any.")
-@click.option("--admin-port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any.")
+@click.option("--port", type=WholeNumber(0, 65535), default=YARDSTICK.port, show_default=True, help="0: any.")
+@click.option("--admin-port", type=WholeNumber(0, 65535), default=0, show_default=True, help="0: any.")
 def main(host: str, port: int, admin_port: int) -> None:
     """Run the C server that the models are measured against, until SIGTERM, SIGINT, SIGHUP or SIGQUIT."""
     surroundings.put_right()
@@ -104,6 +105,9 @@ def main(host: str, port: int, admin_port: int) -> None:
     log.configure("info", YARDSTICK.slug)
     try:
         leave(run(override(load(YARDSTICK, None), host=host, port=port, admin_port=admin_port)))
+    except BadSetting as error:
+        complain(f"iolab: {error}\n")
+        leave(2)
     except NotCompiled as error:
         log.warning("unavailable", reason=str(error))
         leave(os.EX_UNAVAILABLE)

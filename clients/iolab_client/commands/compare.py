@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from iolab.program import WholeNumber
 from iolab.registry import MODELS, YARDSTICK, Model
 from iolab_client.compare.comparison import Asked, Comparison, News, OfferedRate
 from iolab_client.compare.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Place, PlaceFailed, Processes
@@ -88,11 +89,17 @@ class Offered(click.ParamType[OfferedRate]):
 @click.option("--warmup", type=units.Duration(zero=True), help="Loaded before that, not counted.  [default: 1s]")
 @click.option("--rounds", type=units.Count(), help="Fresh processes of each server.  [default: 5]")
 @click.option("--short", is_flag=True, help="-c 64 -d 1500ms --warmup 500ms --rounds 3, where they are not given.")
-@click.option("--processes", type=units.Count(), default="1", show_default=True, help="Processes of the generator.")
+@click.option(
+    "--processes",
+    type=units.Count(most=1024),
+    default="1",
+    show_default=True,
+    help="Processes of the generator, at most 1,024.",
+)
 @click.option("--server-cpus", type=units.Cpus(), help="Processors for the server.  [default: the first]")
 @click.option("--client-cpus", type=units.Cpus(), help="Processors for the generator.  [default: the second]")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), help="Of the order; the result has it.  [default: another each time]"
+    "--seed", type=WholeNumber(0, 2**32 - 1), help="Of the order; the result has it.  [default: another each time]"
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="results", show_default=True,
               help="Where the folder of the result is made.")  # fmt: skip

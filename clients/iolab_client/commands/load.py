@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from iolab.program import WholeNumber
 from iolab.registry import Model
 from iolab_client import load
 from iolab_client.results import units
@@ -68,11 +69,15 @@ CLOSED_LOOP = (
     show_default=True,
     help="A slower answer is an error.",
 )
-@click.option("--processes", type=units.Count(), default="1", show_default=True, help="Processes of the generator.")
-@click.option("--cpus", type=units.Cpus(), default=(), help="Processors that they may run on: 0,2-3.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), help="Of the bytes and gaps; else drawn, and told with --json."
+    "--processes",
+    type=units.Count(most=1024),
+    default="1",
+    show_default=True,
+    help="Processes of the generator, at most 1,024.",
 )
+@click.option("--cpus", type=units.Cpus(), default=(), help="Processors that they may run on: 0,2-3.")
+@click.option("--seed", type=WholeNumber(0, 2**32 - 1), help="Of the bytes and gaps; else drawn, and told with --json.")
 @click.option(
     "--fail-if", "thresholds", type=ThresholdType(), multiple=True, help="p99>5ms, rate<10k, verdict!=VALID: exit 99."
 )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import click
 
+from iolab.program import shortened
 from iolab_client.results.measurement import Size
 
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Zµμ]*)")
@@ -23,8 +24,6 @@ BYTES |= {"kB": 1000.0}
 MOST_BYTES = 64 << 20
 # The greatest number of a processor: as many as Linux can be built for.
 MOST_CPU = 8191
-# Characters of a value in a message.
-MOST_QUOTED = 60
 
 
 def number(text: str, units: Mapping[str, float]) -> float:
@@ -35,11 +34,6 @@ def number(text: str, units: Mapping[str, float]) -> float:
     if match[2] not in units:
         raise ValueError(f"{shortened(text)}: the unit {shortened(match[2])} is not known{_with(units)}")
     return float(match[1]) * units[match[2]]
-
-
-def shortened(text: str) -> str:
-    """A value as it is quoted in a message: on one line, and not much of a long one."""
-    return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}... ({len(text):,} characters)"
 
 
 def _with(units: Mapping[str, float]) -> str:
@@ -90,12 +84,13 @@ class Duration(Quantity):
 
 
 class Count(click.ParamType[int]):
-    """A whole number: 100, 10k; 1 or more unless `zero` is allowed."""
+    """A whole number: 100, 10k; from 1, or 0 where `zero` is allowed, to `most`."""
 
     name = "NUMBER"
 
-    def __init__(self, *, zero: bool = False) -> None:
-        self.zero = zero
+    def __init__(self, *, zero: bool = False, most: int = 1_000_000_000) -> None:
+        self.least = 0 if zero else 1
+        self.most = most
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
         """The number. Raises click.BadParameter."""
@@ -105,8 +100,8 @@ class Count(click.ParamType[int]):
             found = number(str(value), COUNTS)
         except ValueError as error:
             self.fail(str(error), parameter, context)
-        if not (0 if self.zero else 1) <= found <= Quantity.most or not found.is_integer():
-            bounds = f"from {0 if self.zero else 1} to 1G"
+        if not self.least <= found <= self.most or not found.is_integer():
+            bounds = f"from {self.least} to {self.most:,}"
             self.fail(f"{shortened(str(value))} is not a whole number {bounds}", parameter, context)
         return int(found)
 

@@ -23,10 +23,10 @@ import click
 
 from iolab import registry
 from iolab.configs import load
+from iolab.program import shortened
 from iolab.registry import MODELS, YARDSTICK, Model
 from iolab.run import run_files
 from iolab.settings import BadSetting, Settings
-from iolab_client.results.units import shortened
 from iolab_client.servers.address import REMEDY, Address, connect, show
 
 # What has a name: the models, and what they are measured against.

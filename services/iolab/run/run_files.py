@@ -101,7 +101,7 @@ def opened(path: Path, *, make: bool = False) -> Iterator[int]:
         raise
     except OSError as error:
         # A link is told as "not a directory", which would puzzle whoever looks at the one that it leads to.
-        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+        reason = "it is a symbolic link" if os.path.islink(path) else error.strerror
         raise UnusableFolder(f"{path}: {reason}; {OTHER_FOLDER}", read_only=error.errno == errno.EROFS) from None
     try:
         status = os.fstat(descriptor)
@@ -222,7 +222,8 @@ def _remove(path: Path, name: str) -> None:
 
 @cache
 def _complain(line: str) -> None:
-    click.echo(f"iolab: {line}", err=True)
+    with contextlib.suppress(OSError):
+        click.echo(f"iolab: {line}", err=True)
 
 
 def _owner(path: Path) -> int | None:

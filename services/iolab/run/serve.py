@@ -107,6 +107,7 @@ def _advice(error: OSError, key: str) -> str:
     advice = {
         errno.EADDRINUSE: f"stop what listens there, or choose another {key}",
         errno.EADDRNOTAVAIL: "that is no address of this machine; see `ip address`, or listen on 127.0.0.1",
+        errno.EINVAL: "an address of one link needs its interface, as in fe80::1%eth0",
         errno.EACCES: f"a {key} below net.ipv4.ip_unprivileged_port_start is for root; choose one from 1024 on",
         errno.EAFNOSUPPORT: "this kernel has no such addresses; listen on 127.0.0.1",
         errno.EMFILE: "raise the limit of descriptors (ulimit -n)",

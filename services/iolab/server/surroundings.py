@@ -11,9 +11,9 @@ import os
 import resource
 import signal
 import stat
-import sys
 from typing import NoReturn
 
+from iolab.program import open_standard_streams
 from iolab.registry import Model
 from iolab.server.errors import CannotServe
 from iolab.server.stop import SIGNALS
@@ -33,7 +33,7 @@ def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
     `blocked` are the signals that a parent of ours means to be blocked. To be called in the main thread, before any
     descriptor is opened that stays open.
     """
-    _open_standard_streams()
+    open_standard_streams()
     _reset_signals(blocked)
     _clear_timers()
     _keep_access_to_own_files()
@@ -79,22 +79,6 @@ def check_limits(model: Model, settings: Settings) -> None:
 def least_descriptors(model: Model, settings: Settings) -> int:
     """How many a server of this model has to be allowed."""
     return model.descriptors + (DESCRIPTORS_PER_PROCESS * settings.process_count if model.forks else 0)
-
-
-def _open_standard_streams() -> None:
-    """Put /dev/null where a standard stream is closed: the next descriptor would take its number, and its output."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The lowest free number is the one that was found closed.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    # Python has None in place of those that were closed when it started.
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            stream = os.fdopen(descriptor, "w" if descriptor else "r", closefd=False)
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
 
 
 def _reset_signals(blocked: frozenset[signal.Signals]) -> None:

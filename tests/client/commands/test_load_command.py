@@ -140,7 +140,7 @@ def test_thresholds_that_are_kept_exit_0(honest: Fake) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-c", "0"], "'0' is not a whole number from 1 to 1G"),
+        (["-c", "0"], "'0' is not a whole number from 1 to 1,000,000,000"),
         (["-R", "10x"], "unit 'x' is not known"),
         (["-d", "0s"], "not from 1us to 24h"),
         (["-s", "0"], "from 1 to 64MiB"),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iolab_client.__main__ import main
+from tests.support.programs import WORDS, is_one_line, run
 
 BAD = [
     ["check", "--deadline", "nan"],
@@ -28,6 +26,7 @@ BAD = [
     ["load", "epoll_loop", "-d", "9" * 300 + "h"],
     ["load", "epoll_loop", "-R", "nan"],
     ["load", "epoll_loop", "-c", "9" * 300],
+    ["load", "epoll_loop", "--processes", "1025"],
     ["load", "epoll_loop", "-s", "64:" + "9" * 400],
     ["load", "epoll_loop", "--seed", "-1"],
     ["load", "epoll_loop", "--fail-if", "verdict!=GOOD"],
@@ -35,22 +34,22 @@ BAD = [
     ["compare", "--rounds", "0"],
     ["compare", "--seed", "9" * 30],
 ]
-VALUES = st.one_of(
-    st.text(max_size=12),
-    st.sampled_from(
-        ["nan", "inf", "-1", "0", "9" * 400, "1e400", "0-", "5-2", "--", "\0", "\n", "\ud800", "é", "1:2:3"]
-    ),
-)
-# Only what is refused before anything is looked for: each value stands where no value of these is good.
-OPTIONS = st.sampled_from(
-    ["-c", "-d", "-R", "-s", "-n", "--cpus", "--churn", "--idle", "--warmup", "--fail-if", "--seed"]
-)
-
-
-def is_one_line(text: str) -> bool:
-    """Usage, a hint, and the one line that says what is wrong."""
-    errors = [line for line in text.splitlines() if line.startswith(("Error: ", "iolab"))]
-    return len(errors) == 1 and "Traceback" not in text
+# What comes last is bad in any case: nothing is ever looked for.
+LAST = {
+    "load": ["--processes", "none"],
+    "compare": ["--processes", "none"],
+    "check": ["--deadline", "none"],
+    "try": ["--deadline", "none"],
+    "top": ["--interval", "none"],
+}
+LOAD = ["-c", "-d", "-R", "-s", "-n", "--cpus", "--churn", "--idle", "--warmup", "--fail-if", "--seed", "--pipeline"]
+OPTIONS = {
+    "load": [*LOAD, "--connect-rate", "--timeout", "--arrivals"],
+    "compare": ["-c", "-s", "-R", "-d", "--warmup", "--rounds", "--server-cpus", "--seed", "--place", "--fail-if"],
+    "check": ["--deadline"],
+    "try": ["--deadline"],
+    "top": ["--interval", "--sort"],
+}
 
 
 @pytest.mark.parametrize("words", BAD, ids=[" ".join(words)[:40] for words in BAD])
@@ -61,64 +60,27 @@ def test_a_value_that_cannot_be_is_one_line_and_exit_2(words: list[str]) -> None
     assert len(result.stderr) < 1000
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(OPTIONS, VALUES)
-def test_made_up_options_are_refused_with_one_line(option: str, value: str) -> None:
-    # The last option is bad in any case: nothing is ever loaded.
-    result = CliRunner().invoke(main, ["load", "epoll_loop", option, value, "--processes", "none"])
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from([(command, option) for command, options in OPTIONS.items() for option in options]), WORDS)
+def test_made_up_options_are_refused_with_one_line(where: tuple[str, str], value: str) -> None:
+    command, option = where
+    result = CliRunner().invoke(main, [command, "epoll_loop", option, value, *LAST[command]])
+    assert result.exit_code == 2, result.output
+    assert is_one_line(result.stderr)
+    assert len(result.stderr) < 1000
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["check", "load", "try", "top", "threads", "metrics", "compare"]), WORDS)
+def test_made_up_addresses_are_refused_with_one_line(command: str, value: str) -> None:
+    result = CliRunner().invoke(main, [command, *(["hi"] if command == "try" else []), "--", f"{value}:", "a:b"])
     assert result.exit_code == 2, result.output
     assert is_one_line(result.stderr)
 
 
-def run(words: list[str], redirection: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "iolab_client", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False
-    )
-
-
-WORDS = ["report", "FOLDER", "--json"]
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> list[str]:
-    """A command that prints much and needs no server."""
-    from iolab_client.report.folder import write_folder
-    from tests.client.runs import comparison
-
-    write_folder(comparison(), tmp_path / "run")
-    return ["report", str(tmp_path / "run"), "--json"]
-
-
-def test_a_full_disk_under_stdout_is_one_line(words: list[str]) -> None:
-    done = run(words, ">/dev/full")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "iolab-client: standard output: no space left on device"
-    assert "Traceback" not in done.stderr
-
-
-def test_a_closed_stdout_is_nobody_to_tell(words: list[str]) -> None:
-    done = run(words, ">&-")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "Traceback" not in done.stderr
-
-
-def test_a_reader_that_left_is_no_news(words: list[str]) -> None:
-    done = run(words, "| head -c 10")
-    assert len(done.stdout) == 10
-    assert "Traceback" not in done.stderr
-    assert "Broken pipe" not in done.stderr
-
-
-def test_an_encoding_of_few_characters_is_spelled_out(words: list[str]) -> None:
-    done = run(words[:2], "", PYTHONIOENCODING="ascii", LC_ALL="C")
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run(["compare", "--place", "as-found", "--out", str(tmp_path / "file" / "below"), "epoll_loop"], "")
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
+    words = ["compare", "--place", "as-found", "--out", str(tmp_path / "file" / "below"), "epoll_loop"]
+    done = run(["iolab_client", *words])
+    assert done.returncode == 2
+    assert is_one_line(done.stderr)
