@@ -56,12 +56,13 @@ class Quantity(click.ParamType[float]):
         """The number in the basic unit. Raises click.BadParameter, which tells the bounds."""
         if not isinstance(value, str):
             return float(value)
+        bounds = f"from {'0, or ' * self.zero}{self.bounds}"
         try:
             found = number(value, self.units)
         except ValueError as error:
-            self.fail(str(error), parameter, context)
+            self.fail(f"{error}, {bounds}", parameter, context)
         if not (self.least <= found <= self.most or (self.zero and not found)):
-            self.fail(f"{shortened(value)} is not from {'0, or ' * self.zero}{self.bounds}", parameter, context)
+            self.fail(f"{shortened(value)} is not {bounds}", parameter, context)
         return found
 
 
@@ -96,12 +97,12 @@ class Count(click.ParamType[int]):
         """The number. Raises click.BadParameter."""
         if isinstance(value, int):
             return value
+        bounds = f"from {self.least} to {self.most:,}"
         try:
             found = number(str(value), COUNTS)
         except ValueError as error:
-            self.fail(str(error), parameter, context)
+            self.fail(f"{error}, {bounds}", parameter, context)
         if not self.least <= found <= self.most or not found.is_integer():
-            bounds = f"from {self.least} to {self.most:,}"
             self.fail(f"{shortened(str(value))} is not a whole number {bounds}", parameter, context)
         return int(found)
 

@@ -60,6 +60,19 @@ def test_a_value_that_cannot_be_is_one_line_and_exit_2(words: list[str]) -> None
     assert len(result.stderr) < 1000
 
 
+@pytest.mark.parametrize(
+    ("words", "bounds"),
+    [
+        (["check", "--deadline", "nan"], "from 1us to 24h"),
+        (["load", "epoll_loop", "-R", "nan"], "from 0.001 to 1G"),
+        (["load", "epoll_loop", "-c", "many"], "from 1 to 1,000,000,000"),
+        (["load", "epoll_loop", "--seed", "x"], "from 0 to 4294967295"),
+    ],
+)
+def test_what_is_no_number_is_told_the_bounds_of_one(words: list[str], bounds: str) -> None:
+    assert bounds in CliRunner().invoke(main, words).stderr
+
+
 @settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([(command, option) for command, options in OPTIONS.items() for option in options]), WORDS)
 def test_made_up_options_are_refused_with_one_line(where: tuple[str, str], value: str) -> None:
