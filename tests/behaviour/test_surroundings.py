@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from iolab.registry import Model
+from iolab.server.stop import SIGNALS
 from iolab.server.surroundings import least_descriptors
 from iolab.settings import Settings
 from iolab.task_queue import address, own_broker
@@ -285,7 +286,7 @@ def writer(fifo: Path) -> int:
     return eventually(open_it, "the config is read")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", sorted(SIGNALS))
 def test_a_stop_while_the_config_is_read_ends_it_at_once(start: Start, fifo: Path, number: signal.Signals) -> None:
     server = start(config=fifo)
     writing = writer(fifo)
