@@ -18,6 +18,8 @@ from iolab.server.listener import bind
 from iolab.server.server import Server
 from iolab.settings import Settings
 
+OPENMETRICS = "application/openmetrics-text"
+
 
 def open_admin(shown: Shown, settings: Settings) -> HttpServer:
     """The admin port of a server, on the settings' `host` and `admin_port`; 0: the kernel picks. Raises OSError."""
@@ -52,7 +54,8 @@ class AdminPages:
         return _json(503 if stopping else 200, {"model": self._shown.model.slug, "stopping": stopping})
 
     def _metrics(self, accept: str) -> Page:
-        encode, content_type = choose_encoder(accept)
+        # Not with the header as it came: for some the choice fails, and what others say stands in the answer's.
+        encode, content_type = choose_encoder(OPENMETRICS if _takes_openmetrics(accept) else "")
         return Page(200, content_type, encode(self._registry))
 
     def _threads(self, _accept: str) -> Page:
@@ -64,3 +67,12 @@ class AdminPages:
 
 def _json(status: int, body: object) -> Page:
     return Page(status, "application/json", json.dumps(body).encode() + b"\n")
+
+
+def _takes_openmetrics(accept: str) -> bool:
+    """Whether a scraper understands OpenMetrics 1, by its Accept header."""
+    for offer in accept.split(","):
+        kind, *parameters = (part.strip() for part in offer.split(";"))
+        if kind == OPENMETRICS and not any(part.startswith("version=0") for part in parameters):
+            return True
+    return False

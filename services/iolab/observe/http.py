@@ -11,24 +11,25 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import NamedTuple
 
 import h11
 
 from iolab import log
 from iolab.server.admission import PAUSE_SECONDS
-from iolab.server.errors import CAPACITY
+from iolab.server.errors import CAPACITY, GONE_BEFORE_ACCEPT
 
 # From accept to the whole request, and from then until the answer is taken: who takes longer is let go.
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
-# Of more clients at once, the one that has said least for longest is let go.
-CLIENTS = 64
+# Of more clients at once, the one that came first is let go. All of them, and what a page opens to be made, fit into
+# what is held back from the model's clients: RESERVE in settings.py.
+CLIENTS = 32
 # A request's line and headers; no page needs so much.
 REQUEST_BYTES = 16384
 # Clients that are accepted, and reads that are made, before others have their turn.
 AT_ONCE = 16
-READ_BYTES = 65536
 # Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
 BACKLOG = 64
 
@@ -47,7 +48,7 @@ Pages = Callable[[str, str], Page]
 
 def text(status: int, line: str) -> Page:
     """A page of one line."""
-    return Page(status, "text/plain; charset=utf-8", line.encode() + b"\n")
+    return Page(status, "text/plain; charset=utf-8", line.encode(errors="backslashreplace") + b"\n")
 
 
 class HttpServer:
@@ -58,7 +59,7 @@ class HttpServer:
         self._pages = pages
         listener.setblocking(False)
         self._epoll = select.epoll()
-        self._epoll.register(listener, select.EPOLLIN)
+        self._epoll.register(self._listener, select.EPOLLIN)
         # By descriptor, the oldest first.
         self._clients: dict[int, _Client] = {}
         # Out of descriptors until then: a listener that stays readable would have the loop spin.
@@ -88,12 +89,15 @@ class HttpServer:
 
     def advance(self, timeout: float | None = 0) -> None:
         """Do what there is to do, after waiting for `timeout` seconds at most; None: for however long."""
-        for descriptor, _ in self._epoll.poll(timeout):
+        ready = dict(self._epoll.poll(timeout))
+        # Whoever is late now has said nothing until now. A page may take seconds, and what comes meanwhile is not seen.
+        now = time.monotonic()
+        for descriptor in ready:
             if client := self._clients.get(descriptor):
                 self._go_on(client)
-            elif descriptor == self._listener.fileno():
-                self._accept()
-        now = time.monotonic()
+        # Later than those are served whom it may let go.
+        if self._listener.fileno() in ready:
+            self._accept()
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
             self._epoll.register(self._listener, select.EPOLLIN)
@@ -114,52 +118,59 @@ class HttpServer:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Others are gone already, and of no interest.
                 if error.errno in CAPACITY:
                     self._epoll.unregister(self._listener)
                     self._paused_until = time.monotonic() + PAUSE_SECONDS
                     return
+                if error.errno not in GONE_BEFORE_ACCEPT:
+                    raise
                 continue
             if len(self._clients) == CLIENTS:
                 self._end(next(iter(self._clients.values())))
-            sock.setblocking(False)
-            self._clients[sock.fileno()] = _Client(sock)
-            self._epoll.register(sock, select.EPOLLIN)
+            client = _Client(sock)
+            self._clients[client.descriptor] = client
+            self._epoll.register(client.descriptor, select.EPOLLIN)
 
     def _go_on(self, client: _Client) -> None:
         try:
             if client.hears and (request := client.hear()):
-                client.answer(self._page(request), head=isinstance(request, h11.Request) and request.method == b"HEAD")
+                self._answer(client, request)
             if client.owes:
                 client.send()
                 if client.owes:
-                    self._epoll.modify(client.sock, select.EPOLLOUT)
+                    self._epoll.modify(client.descriptor, select.EPOLLOUT)
                 else:
                     # Whatever is unread when a socket is closed becomes an RST, which destroys answers on their way: it
                     # is read to its end first.
                     client.sock.shutdown(socket.SHUT_WR)
-                    self._epoll.modify(client.sock, select.EPOLLIN)
+                    self._epoll.modify(client.descriptor, select.EPOLLIN)
             elif client.answered and client.is_gone():
                 self._end(client)
         except OSError:
             self._end(client)
 
-    def _page(self, request: h11.Request | Page) -> Page:
+    def _answer(self, client: _Client, request: h11.Request | Page) -> None:
         if isinstance(request, Page):
-            return request
-        if request.method not in (b"GET", b"HEAD"):
-            return text(405, "only GET and HEAD are answered here")
+            client.answer(request)
+        elif request.method not in (b"GET", b"HEAD"):
+            client.answer(text(405, "only GET and HEAD are answered here"))
+        else:
+            self._answer_page(client, request)
+
+    def _answer_page(self, client: _Client, request: h11.Request) -> None:
         path = request.target.decode("ascii", "replace").partition("?")[0]
         accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
+        head = request.method == b"HEAD"
         try:
-            return self._pages(path, accept)
+            client.answer(self._pages(path, accept), head=head)
         except Exception as error:
             # A page that fails is no reason to serve no other: the model goes on too.
-            log.warning("page_failed", page=path, error=f"{type(error).__name__}: {error}")
-            return text(500, f"{path} failed: {type(error).__name__}: {error}")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("page_failed", page=path, error=reason)
+            client.answer(text(500, f"{path} failed: {reason}"), head=head)
 
     def _end(self, client: _Client) -> None:
-        del self._clients[client.sock.fileno()]
+        del self._clients[client.descriptor]
         client.sock.close()
 
 
@@ -168,6 +179,8 @@ class _Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.descriptor = sock.fileno()
+        sock.setblocking(False)
         self.deadline = time.monotonic() + REQUEST_SECONDS
         self.answered = False
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES)
@@ -186,7 +199,7 @@ class _Client:
     def hear(self) -> h11.Request | Page | None:
         """The request, once its headers are there; or what it is told where it is none. Raises OSError if it left."""
         try:
-            data = self.sock.recv(READ_BYTES)
+            data = self.sock.recv(REQUEST_BYTES)
         except BlockingIOError:
             return None
         if not data:
@@ -198,10 +211,8 @@ class _Client:
             return text(error.error_status_hint, f"not a request: {error}")
         return event if isinstance(event, h11.Request) else None
 
-    def answer(self, page: Page, *, head: bool) -> None:
-        """Owe it a page; of one that is asked for by HEAD the headers only."""
-        self.answered = True
-        self.deadline = time.monotonic() + ANSWER_SECONDS
+    def answer(self, page: Page, *, head: bool = False) -> None:
+        """Owe it a page; of one that is asked for by HEAD the headers only. Raises where that is no answer of HTTP."""
         headers = [
             ("Content-Type", page.content_type),
             ("Content-Length", str(len(page.body))),
@@ -209,10 +220,14 @@ class _Client:
         ]
         if page.status == 405:
             headers.append(("Allow", "GET, HEAD"))
-        parts = [self._http.send(h11.Response(status_code=page.status, headers=headers))]
+        reason = HTTPStatus(page.status).phrase
+        # Made first: as long as nothing is sent, another answer can take the place of one that cannot be.
+        response = h11.Response(status_code=page.status, headers=headers, reason=reason)
+        self._owed = self._http.send(response) or b""
         if not head:
-            parts.append(self._http.send(h11.Data(data=page.body)))
-        self._owed = b"".join(part for part in parts if part)
+            self._owed += self._http.send(h11.Data(data=page.body)) or b""
+        self.answered = True
+        self.deadline = time.monotonic() + ANSWER_SECONDS
 
     def send(self) -> None:
         """Send what is owed, as far as the socket takes it."""
@@ -223,7 +238,7 @@ class _Client:
         """Whether it has closed, after its answer; what it still says is thrown away."""
         try:
             for _ in range(AT_ONCE):
-                if not self.sock.recv(READ_BYTES):
+                if not self.sock.recv(REQUEST_BYTES):
                     return True
         except BlockingIOError:
             pass
