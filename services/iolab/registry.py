@@ -168,6 +168,14 @@ MODELS = {
     )
 }
 
+# What clients are tested with: docs/misbehave.md, misbehave/. No model either.
+MISBEHAVE = Model(
+    slug="misbehave",
+    port=8020,
+    summary="a thread for each client, which does what a script says",
+    thread_per_client=True,
+)
+
 # What the models are measured against: no model, and in no list of them. It keeps the echo and nothing else of the
 # contract, and has no YAML file; services/yardstick/epoll.c, yardstick.py.
 YARDSTICK = Model(slug="yardstick", port=8000, summary="one thread, epoll_wait(2), in C")

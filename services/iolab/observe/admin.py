@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from iolab.observe.http import BACKLOG, HttpServer, Page, text
+from iolab.observe.http import BACKLOG, HttpServer, Page, Receive, text
 from iolab.observe.metrics import BooksCollector, Shown, UsageCollector
 from iolab.observe.xray import photograph
 from iolab.server.listener import bind
@@ -20,28 +21,41 @@ from iolab.settings import Settings
 
 OPENMETRICS = "application/openmetrics-text"
 
+# A page, given the request's Accept header.
+OnePage = Callable[[str], Page]
 
-def open_admin(shown: Shown, settings: Settings) -> HttpServer:
-    """The admin port of a server, on the settings' `host` and `admin_port`; 0: the kernel picks. Raises OSError."""
+
+def open_admin(
+    shown: Shown, settings: Settings, more: Mapping[str, OnePage] | None = None, receive: Receive | None = None
+) -> HttpServer:
+    """The admin port of a server, on the settings' `host` and `admin_port`; 0: the kernel picks. Raises OSError.
+
+    It has `more` pages than those of every server, and takes what is sent to it if there is somebody to `receive` it.
+    """
     listener = bind(settings, settings.admin_port)
     try:
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
-    return HttpServer(listener, AdminPages(shown).page)
+    return HttpServer(listener, AdminPages(shown, more).page, receive)
 
 
 class AdminPages:
     """What is answered on the admin port of a server."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: Shown, more: Mapping[str, OnePage] | None = None) -> None:
         self._shown = shown
         self._registry = CollectorRegistry()
         if isinstance(shown, Server):
             self._registry.register(BooksCollector(shown))
         self._registry.register(UsageCollector(shown))
-        self._pages = {"/healthz": self._healthz, "/metrics": self._metrics, "/threads": self._threads}
+        self._pages: dict[str, OnePage] = {
+            "/healthz": self._healthz,
+            "/metrics": self._metrics,
+            "/threads": self._threads,
+            **(more or {}),
+        }
 
     def page(self, path: str, accept: str) -> Page:
         """The page of a path, in a form that the Accept header allows."""

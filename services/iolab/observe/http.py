@@ -1,4 +1,6 @@
-"""One small HTTP server for all models: GET and HEAD, one answer a connection, and no client that holds up another.
+"""One small HTTP server for all models: one answer a connection, and no client that holds up another.
+
+It answers GET and HEAD; PUT and POST only where its owner takes what is sent.
 
 It never blocks. A supervisor's loop watches its descriptor, which is readable while one of its sockets is ready, and
 calls `advance`; elsewhere a thread does nothing else. Parsing is h11's (RFC 9112); the sockets are here.
@@ -30,6 +32,9 @@ CLIENTS = 32
 REQUEST_BYTES = 16384
 # Clients that are accepted, and reads that are made, before others have their turn.
 AT_ONCE = 16
+# Methods that ask for a page, and those that bring something.
+READ = frozenset({"GET", "HEAD"})
+WRITE = frozenset({"POST", "PUT"})
 # Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
 BACKLOG = 64
 
@@ -44,6 +49,10 @@ class Page(NamedTuple):
 
 # Answers the path of a request (`/metrics`), given its Accept header.
 Pages = Callable[[str, str], Page]
+# Takes what is sent to a path by PUT or POST, and answers.
+Receive = Callable[[str, bytes], Page]
+# A request, and what came with it.
+_Request = tuple[h11.Request, bytes]
 
 
 def text(status: int, line: str) -> Page:
@@ -52,11 +61,16 @@ def text(status: int, line: str) -> Page:
 
 
 class HttpServer:
-    """Answers whoever connects to `listener`, which is bound and listens, with `pages`."""
+    """Answers whoever connects to `listener`, which is bound and listens, with `pages`.
 
-    def __init__(self, listener: socket.socket, pages: Pages) -> None:
+    What is sent goes to `receive`; without it nothing is taken.
+    """
+
+    def __init__(self, listener: socket.socket, pages: Pages, receive: Receive | None = None) -> None:
         self._listener = listener
         self._pages = pages
+        self._receive = receive
+        self._allowed = READ if receive is None else READ | WRITE
         listener.setblocking(False)
         self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN)
@@ -133,8 +147,8 @@ class HttpServer:
 
     def _go_on(self, client: _Client) -> None:
         try:
-            if client.hears and (request := client.hear()):
-                self._answer(client, request)
+            if client.hears and (heard := client.hear(with_body=self._receive is not None)):
+                self._answer(client, heard)
             if client.owes:
                 client.send()
                 if client.owes:
@@ -149,20 +163,22 @@ class HttpServer:
         except OSError:
             self._end(client)
 
-    def _answer(self, client: _Client, request: h11.Request | Page) -> None:
-        if isinstance(request, Page):
-            client.answer(request)
-        elif request.method not in (b"GET", b"HEAD"):
-            client.answer(text(405, "only GET and HEAD are answered here"))
-        else:
-            self._answer_page(client, request)
-
-    def _answer_page(self, client: _Client, request: h11.Request) -> None:
+    def _answer(self, client: _Client, heard: _Request | Page) -> None:
+        if isinstance(heard, Page):
+            client.answer(heard)
+            return
+        request, body = heard
+        method = request.method.decode("ascii")
+        if method not in self._allowed:
+            client.answer(text(405, f"only {_listed(self._allowed)} are answered here"), allowed=self._allowed)
+            return
         path = request.target.decode("ascii", "replace").partition("?")[0]
         accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
         head = request.method == b"HEAD"
         try:
-            client.answer(self._pages(path, accept), head=head)
+            client.answer(
+                self._receive(path, body) if self._receive and method in WRITE else self._pages(path, accept), head=head
+            )
         except Exception as error:
             # A page that fails is no reason to serve no other: the model goes on too.
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -184,6 +200,8 @@ class _Client:
         self.deadline = time.monotonic() + REQUEST_SECONDS
         self.answered = False
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES)
+        self._request: h11.Request | None = None
+        self._body = bytearray()
         self._owed = b""
 
     @property
@@ -196,8 +214,11 @@ class _Client:
         """Whether some of its answer is to be sent."""
         return bool(self._owed)
 
-    def hear(self) -> h11.Request | Page | None:
-        """The request, once its headers are there; or what it is told where it is none. Raises OSError if it left."""
+    def hear(self, *, with_body: bool) -> _Request | Page | None:
+        """The request, once its headers are there, or all of it; or what it is told where it is none.
+
+        Raises OSError if it left.
+        """
         try:
             data = self.sock.recv(REQUEST_BYTES)
         except BlockingIOError:
@@ -206,20 +227,32 @@ class _Client:
             raise ConnectionResetError("it left")
         try:
             self._http.receive_data(data)
-            event = self._http.next_event()
+            while (event := self._http.next_event()) is not h11.NEED_DATA:
+                match event:
+                    case h11.Request():
+                        self._request = event
+                    case h11.Data():
+                        self._body += event.data
+                if len(self._body) > REQUEST_BYTES:
+                    return text(413, f"more than {REQUEST_BYTES} bytes")
+                if self._request and (not with_body or isinstance(event, h11.EndOfMessage)):
+                    return self._request, bytes(self._body)
         except h11.RemoteProtocolError as error:
             return text(error.error_status_hint, f"not a request: {error}")
-        return event if isinstance(event, h11.Request) else None
+        return None
 
-    def answer(self, page: Page, *, head: bool = False) -> None:
-        """Owe it a page; of one that is asked for by HEAD the headers only. Raises where that is no answer of HTTP."""
+    def answer(self, page: Page, *, head: bool = False, allowed: frozenset[str] = READ) -> None:
+        """Owe it a page; of one that is asked for by HEAD the headers only. Raises where that is no answer of HTTP.
+
+        `allowed` are the methods there are.
+        """
         headers = [
             ("Content-Type", page.content_type),
             ("Content-Length", str(len(page.body))),
             ("Connection", "close"),
         ]
         if page.status == 405:
-            headers.append(("Allow", "GET, HEAD"))
+            headers.append(("Allow", ", ".join(sorted(allowed))))
         reason = HTTPStatus(page.status).phrase
         # Made first: as long as nothing is sent, another answer can take the place of one that cannot be.
         response = h11.Response(status_code=page.status, headers=headers, reason=reason)
@@ -243,3 +276,8 @@ class _Client:
         except BlockingIOError:
             pass
         return False
+
+
+def _listed(methods: frozenset[str]) -> str:
+    *others, last = sorted(methods)
+    return f"{', '.join(others)} and {last}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import msgspec
 
@@ -49,21 +51,15 @@ def run(model: Model, settings: Settings) -> int:
         raise StartError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'") from None
     stop = Stop()
     server: Server
-    try:
+    with listening_on(settings.host, settings.port, "port"):
         if model.forks:
             server = Supervisor(model, settings, listen_together(settings, settings.process_count), stop)
         else:
             server = Server(model, settings, listen(settings), stop)
-    except OSError as error:
-        raise StartError(f"{shown(settings.host, settings.port)}: {_advice(error, 'port')}") from None
     host, port = server.listener.getsockname()[:2]
     orphans = Orphans(server.listener)
-    try:
+    with listening_on(settings.host, settings.admin_port, "admin_port"):
         admin = open_admin(server, settings)
-    except OSError as error:
-        raise StartError(
-            f"admin port {shown(settings.host, settings.admin_port)}: {_advice(error, 'admin_port')}"
-        ) from None
 
     def cut(reason: str) -> None:
         # Those too who were never accepted: a model that is still getting ready has them in its queue.
@@ -100,6 +96,16 @@ def run(model: Model, settings: Settings) -> int:
     seconds = round(time.monotonic() - stop.requested_at, 3)
     log.info("stopped", seconds=seconds, totals=msgspec.structs.asdict(server.totals()))
     return 0
+
+
+@contextlib.contextmanager
+def listening_on(host: str, port: int, key: str) -> Iterator[None]:
+    """While the block binds it, a port that is not to be had is StartError; `key` is the setting that it comes from."""
+    try:
+        yield
+    except OSError as error:
+        which = "" if key == "port" else f"{key.replace('_', ' ')} "
+        raise StartError(f"{which}{shown(host, port)}: {_advice(error, key)}") from None
 
 
 def _advice(error: OSError, key: str) -> str:

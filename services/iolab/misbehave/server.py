@@ -1,0 +1,369 @@
+"""The server that misbehaves on command: a thread for each connection, which does what its script says.
+
+What no script says is honest: bytes come back with ASCII a-z made A-Z until the client's FIN, and then it closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import select
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from iolab import log
+from iolab.kernel.threads import NoThread, name_thread, start_thread
+from iolab.misbehave import grammar
+from iolab.misbehave.grammar import BadScript, Script
+from iolab.observe.admin import open_admin
+from iolab.observe.http import Page, text
+from iolab.registry import MISBEHAVE
+from iolab.run import run_files
+from iolab.run.serve import listening_on
+from iolab.server.admission import PAUSE_SECONDS
+from iolab.server.ending import crash_in_thread
+from iolab.server.errors import BUGS, CAPACITY, GONE_BEFORE_ACCEPT
+from iolab.server.limits import effective_limits
+from iolab.server.listener import listen
+from iolab.server.stop import Stop
+from iolab.settings import Settings
+from iolab.work import AT_ONCE as answer
+
+READ_BYTES = 65536
+# The paths of the admin port that take a script: for all connections from now on, and for the next ones only.
+SCRIPT, NEXT = "/script", "/next"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """How to misbehave."""
+
+    script: str
+    # Bytes that a message has; None: whatever one read takes.
+    message_bytes: int | None = None
+    # Of what is drawn by chance; the same one does the same.
+    seed: int | None = None
+
+
+class Scripts:
+    """Whose turn it is. Raises BadScript for one that says nothing we know."""
+
+    def __init__(self, order: Order) -> None:
+        self.seed = secrets.randbelow(1 << 32) if order.seed is None else order.seed
+        self.message_bytes = order.message_bytes
+        self._text = order.script
+        self._scripts = grammar.parse(order.script, order.message_bytes)
+        self._next: deque[Script] = deque()
+        # How many connections had a script, and how many of them one of `_scripts`.
+        self._count = self._turn = 0
+        self._lock = threading.Lock()
+        # Readable after a change, for one who waits for it among other things.
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Readable once there is another script than before."""
+        return self._changed
+
+    def peek(self) -> Script:
+        """The script of the connection that comes next."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._changed)
+            return self._next[0] if self._next else self._scripts[self._turn % len(self._scripts)]
+
+    def take(self) -> tuple[int, Script]:
+        """The number of the connection that has come, counted from 0, and its script."""
+        with self._lock:
+            number = self._count
+            self._count += 1
+            if self._next:
+                return number, self._next.popleft()
+            self._turn += 1
+            return number, self._scripts[(self._turn - 1) % len(self._scripts)]
+
+    def page(self, _accept: str) -> Page:
+        """What is in force, as it was said."""
+        return text(200, self._text)
+
+    def receive(self, path: str, body: bytes) -> Page:
+        """Change them, as somebody asks over HTTP."""
+        if path not in (SCRIPT, NEXT):
+            return text(404, f"nothing is taken at {path}; PUT or POST a script to {SCRIPT} or {NEXT}")
+        try:
+            said = body.decode(errors="surrogateescape")
+            scripts = grammar.parse(said, self.message_bytes)
+        except BadScript as error:
+            return text(400, str(error))
+        with self._lock:
+            if path == SCRIPT:
+                self._next.clear()
+                self._text, self._scripts, self._turn = said, scripts, 0
+            else:
+                self._next.extend(scripts)
+        os.eventfd_write(self._changed, 1)
+        return text(200, "taken")
+
+
+class _Left(Exception):
+    """The client's FIN came in place of a message that a clause is about."""
+
+
+class Treatment:
+    """One connection, and what is done to it."""
+
+    def __init__(self, sock: socket.socket, number: int, script: Script, scripts: Scripts, stop: Stop) -> None:
+        self._sock = sock
+        self._script = script
+        self._message_bytes = scripts.message_bytes
+        # Of each connection its own, whichever thread is the faster one.
+        self._random = random.Random(f"{scripts.seed}/{number}")
+        self._stop = stop
+        # Whether the client's FIN is read.
+        self._ended = False
+
+    def hold(self) -> None:
+        """All of it. Raises OSError where the client ends it in another way than by FIN."""
+        with self._sock, contextlib.suppress(_Left):
+            while self._go_through():
+                pass
+            if self._sock.fileno() >= 0:
+                self._relay(None)
+
+    def _go_through(self) -> bool:
+        """Do the script once; return whether it is to be done again."""
+        for clause in self._script:
+            # Drawn in any case, so that what is drawn depends on no percentage.
+            if self._random.random() * 100 >= clause.percent:
+                continue
+            match clause.verb:
+                case grammar.Repeat():
+                    return not self._ended
+                case grammar.Reply(messages):
+                    self._answer(messages)
+                case grammar.Ignore(messages):
+                    for _ in range(messages):
+                        self._message()
+                case grammar.Wait(seconds):
+                    self._wait(seconds)
+                case grammar.Drip(size, seconds):
+                    self._drip(answer(self._message()), size, seconds)
+                case grammar.Corrupt(at):
+                    self._corrupt(at)
+                case grammar.Double():
+                    self._sock.sendall(answer(self._message()) * 2)
+                case grammar.Swap():
+                    first = self._message()
+                    self._sock.sendall(answer(self._message()) + answer(first))
+                case grammar.Banner(data):
+                    self._sock.sendall(data)
+                case last:
+                    self._end(last)
+                    return False
+        return False
+
+    # Each verb that does not fit into a line
+
+    def _answer(self, messages: int | None) -> None:
+        if messages is None:
+            self._relay(None)
+        elif self._message_bytes is None:
+            for _ in range(messages):
+                self._sock.sendall(answer(self._message()))
+        else:
+            self._relay(messages * self._message_bytes)
+
+    def _corrupt(self, at: int) -> None:
+        self._relay(at)
+        rest = READ_BYTES if self._message_bytes is None else self._message_bytes - at
+        wrong = bytearray(answer(self._read(min(READ_BYTES, rest))))
+        wrong[0] ^= 1
+        self._sock.sendall(wrong)
+        if self._message_bytes is not None:
+            self._relay(rest - len(wrong))
+
+    def _drip(self, data: bytes, size: int, seconds: float) -> None:
+        for place in range(0, len(data), size):
+            self._wait(seconds)
+            self._sock.sendall(data[place : place + size])
+
+    def _end(self, verb: grammar.Verb) -> None:
+        match verb:
+            case grammar.Cut(size):
+                self._relay(size)
+                if self._message_bytes is not None:
+                    self._skip(self._message_bytes - size)
+                self._close()
+            case grammar.Close():
+                self._close()
+            case grammar.Fin():
+                self._sock.shutdown(socket.SHUT_WR)
+                self._skip(None)
+                self._sock.close()
+            case grammar.Reset():
+                # socket(7), SO_LINGER with 0.
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._sock.close()
+            case grammar.NeverRead():
+                # Nothing is asked for, so that poll(2) tells of an end by both sides, of an RST and of a client that is
+                # not there any more (keep-alive), and not of a FIN.
+                self._poll(0, None)
+                self._sock.close()
+            case grammar.NeverAnswer():
+                self._skip(None)
+                self._sock.close()
+
+    def _close(self) -> None:
+        """Close with FIN: what is unread at close(2) would have the kernel send RST instead."""
+        with contextlib.suppress(BlockingIOError):
+            while self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT):
+                pass
+        self._sock.close()
+
+    # Bytes
+
+    def _relay(self, size: int | None) -> None:
+        """Answer so many bytes as they come; None: all of them. Raises _Left if there are less."""
+        for data in self._pieces(size):
+            self._sock.sendall(answer(data))
+
+    def _skip(self, size: int | None) -> None:
+        """Read so many bytes, or all, and answer none. Raises _Left if there are less."""
+        for _ in self._pieces(size):
+            pass
+
+    def _message(self) -> bytes:
+        """The next message. Of one that the client has broken off, what there is. Raises _Left if there is none."""
+        if self._message_bytes is None:
+            return self._read(READ_BYTES)
+        message = bytearray()
+        with contextlib.suppress(_Left):
+            for data in self._pieces(self._message_bytes):
+                message += data
+        if not message:
+            raise _Left
+        return bytes(message)
+
+    def _pieces(self, size: int | None) -> Iterator[bytes]:
+        if size is None:
+            with contextlib.suppress(_Left):
+                while True:
+                    yield self._read(READ_BYTES)
+            return
+        while size:
+            data = self._read(min(READ_BYTES, size))
+            size -= len(data)
+            yield data
+
+    def _read(self, size: int) -> bytes:
+        data = b"" if self._ended else self._sock.recv(size)
+        if not data:
+            self._ended = True
+            raise _Left
+        return data
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, unless the connection fails meanwhile."""
+        self._poll(0, seconds)
+
+    def _poll(self, events: int, seconds: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._sock, events)
+        poll.register(self._stop, select.POLLIN)
+        poll.poll(None if seconds is None else seconds * 1000)
+
+
+class Misbehaving:
+    """A listener, and those who have come to it."""
+
+    model = MISBEHAVE
+
+    def __init__(self, listener: socket.socket, scripts: Scripts, stop: Stop) -> None:
+        self._listener = listener
+        self._scripts = scripts
+        self.stop = stop
+
+    def processes(self) -> list[int]:
+        """The process that it is."""
+        return [os.getpid()]
+
+    def serve(self) -> None:
+        """Accept whoever comes, until the stop, unless their script says never to."""
+        self._listener.setblocking(False)
+        while not self.stop.requested:
+            never = isinstance(self._scripts.peek()[0].verb, grammar.NeverAccept)
+            poll = select.poll()
+            poll.register(self.stop, select.POLLIN)
+            poll.register(self._scripts, select.POLLIN)
+            if not never:
+                poll.register(self._listener, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self._listener.fileno() in ready and self._scripts.fileno() not in ready:
+                self._accept()
+
+    def _accept(self) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in CAPACITY:
+                log.warning("accept_paused", reason=error.strerror)
+                self.stop.wait(PAUSE_SECONDS)
+            elif error.errno not in GONE_BEFORE_ACCEPT:
+                raise
+            return
+        number, script = self._scripts.take()
+        sock.setblocking(True)
+        try:
+            start_thread(self._hold, f"client {number}", Treatment(sock, number, script, self._scripts, self.stop))
+        except NoThread as error:
+            log.warning("refused", reason=str(error))
+            sock.close()
+
+    def _hold(self, treatment: Treatment) -> None:
+        # To be treated badly is what the clients are here for, and they may leave as they like.
+        try:
+            treatment.hold()
+        except OSError as error:
+            if error.errno in BUGS:
+                raise
+
+
+def run(settings: Settings, order: Order) -> int:
+    """Misbehave until the stop; return the exit code. Raises BadScript, StartError.
+
+    There is no drain: nobody is owed anything by this server.
+    """
+    scripts = Scripts(order)
+    log.configure(settings.log_level, MISBEHAVE.slug)
+    name_thread(MISBEHAVE.slug)
+    threading.excepthook = crash_in_thread
+    with listening_on(settings.host, settings.port, "port"):
+        listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    limits = effective_limits(MISBEHAVE, settings, listener)
+    stop = Stop()
+    stop.watch(settings.drain_seconds, lambda reason: log.warning("cut", reason=reason))
+    server = Misbehaving(listener, scripts, stop)
+    with listening_on(settings.host, settings.admin_port, "admin_port"):
+        admin = open_admin(server, settings, {SCRIPT: scripts.page}, scripts.receive)
+    start_thread(admin.serve_forever, "admin")
+    with run_files.announced(MISBEHAVE.slug, host, port, admin.port, settings.drain_seconds):
+        log.info(
+            "listening",
+            host=host,
+            port=port,
+            admin_port=admin.port,
+            pid=os.getpid(),
+            limits=msgspec.structs.asdict(limits),
+            settings={"script": order.script, "message": order.message_bytes, "seed": scripts.seed},
+        )
+        server.serve()
+    log.info("stopped")
+    return 0
