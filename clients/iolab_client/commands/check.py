@@ -11,6 +11,8 @@ from rich.text import Text
 from iolab.registry import Model
 from iolab_client.contract.check import DEADLINE_SECONDS, FAIL, OK, UNSEEN, Verdicts, check, checkers
 from iolab_client.contract.clauses import CLAUSES
+from iolab_client.contract.expect import option as expect_option
+from iolab_client.contract.payload import Oracle
 from iolab_client.results import units
 from iolab_client.servers.address import Address
 from iolab_client.servers.targets import Target, Wanted, resolve
@@ -24,6 +26,7 @@ COLUMN_WIDTH = 18
 @click.command("check")
 @click.argument("wanted", metavar="[MODEL|HOST:PORT]...", nargs=-1, type=Wanted())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, which also tells why something can't be seen.")
+@expect_option
 @click.option(
     "--deadline",
     "deadline_seconds",
@@ -32,12 +35,13 @@ COLUMN_WIDTH = 18
     show_default=True,
     help="Time without an answer that counts as none; the server's work dial comes on top.",
 )
-def command(wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds: float) -> None:
+def command(wanted: tuple[Model | Address, ...], as_json: bool, expect: str, deadline_seconds: float) -> None:
     """Hold each model (all if none is named) to the contract, and print a matrix of clauses and models.
 
     Exits 1 if any clause is broken. Where a pool serves the clients, three connections at most are held.
     """
     targets = resolve(wanted)
+    oracle = Oracle(expect)
     with screen.progress() as progress, checkers() as pool:
         task = progress.add_task("check", total=len(targets) * len(CLAUSES))
 
@@ -45,7 +49,7 @@ def command(wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds
             def tell(clause: str) -> None:
                 progress.update(task, advance=1, description=f"{target.name} {clause}")
 
-            return check(target, deadline_seconds, tell)
+            return check(target, deadline_seconds, tell, oracle)
 
         names = [target.name for target in targets]
         verdicts = dict(zip(names, pool.map(judged, targets), strict=True))

@@ -17,8 +17,21 @@ from rich.text import Text
 from iolab.program import WholeNumber
 from iolab.registry import Model
 from iolab_client import load
+from iolab_client.contract.expect import option as expect_option
 from iolab_client.results import units
-from iolab_client.results.measurement import ERRORS, EVEN, POISSON, STARVED, VALID, Latency, Measurement, Plan
+from iolab_client.results.measurement import (
+    ERRORS,
+    EVEN,
+    NONE,
+    POISSON,
+    SAME,
+    STARVED,
+    UPPER,
+    VALID,
+    Latency,
+    Measurement,
+    Plan,
+)
 from iolab_client.results.thresholds import EXIT_MISSED, Condition, ThresholdType
 from iolab_client.servers.address import Address
 from iolab_client.servers.targets import Wanted, resolve
@@ -50,6 +63,7 @@ CLOSED_LOOP = (
 )
 @click.option("-n", "--requests", type=units.Count(), help="End sooner, with so many answers.")
 @click.option("-s", "--size", "sizes", type=units.Sizes(), default="64", help="64, 64KiB or 64:0.9,64KiB:0.1; bytes.")
+@expect_option
 @click.option("--connect-rate", type=units.Rate(), help="New connections a second; else as fast as they are accepted.")
 @click.option("--churn", type=units.Count(), metavar="N", help="A new connection after N requests.")
 @click.option("--idle", type=units.Count(zero=True), default="0", metavar="N", help="N silent connections beside.")
@@ -83,7 +97,7 @@ CLOSED_LOOP = (
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
 def command(wanted: Model | Address, thresholds: tuple[Condition, ...], as_json: bool, **asked: Any) -> None:
-    """Load MODEL, compare every answer byte for byte, and say how fast it was and whether to believe it.
+    """Load MODEL or any server, compare every answer byte for byte, and say how fast it was and whether to believe it.
 
     Without -R each connection sends when its answer is there (closed loop); with -R requests are sent when they are
     due, by whichever connection is free, and latency counts from then (open loop). What is in flight when the time is
@@ -168,7 +182,8 @@ def _title(one: Measurement) -> str:
     plan = one.plan
     sizes = ", ".join(f"{size.size} bytes" for size in plan.sizes)
     loop = "closed loop" if plan.rate is None else "open loop"
-    return f"{one.subject}: {loop}, {plan.connections:,} connections x {plan.pipeline}, {sizes}"
+    oracle = {UPPER: "", SAME: ", expected: the same", NONE: ", expected: any bytes"}.get(plan.expect, ", by a table")
+    return f"{one.subject}: {loop}, {plan.connections:,} connections x {plan.pipeline}, {sizes}{oracle}"
 
 
 def _latency(latency: Latency) -> str:

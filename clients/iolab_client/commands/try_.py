@@ -11,6 +11,7 @@ from rich.table import Table
 
 from iolab.registry import Model
 from iolab_client.contract import payload, peers
+from iolab_client.contract.expect import option as expect_option
 from iolab_client.results import units
 from iolab_client.servers.address import Address, connect
 from iolab_client.servers.explain import explain
@@ -35,6 +36,7 @@ class Answer:
 @click.argument("text")
 @click.argument("wanted", metavar="[MODEL|HOST:PORT]...", nargs=-1, type=Wanted())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@expect_option
 @click.option(
     "--deadline",
     "deadline_seconds",
@@ -43,12 +45,15 @@ class Answer:
     show_default=True,
     help="How long to wait for an answer.",
 )
-def command(text: str, wanted: tuple[Model | Address, ...], as_json: bool, deadline_seconds: float) -> None:
+def command(
+    text: str, wanted: tuple[Model | Address, ...], as_json: bool, expect: str, deadline_seconds: float
+) -> None:
     """Send TEXT to each model (to all if none is named), half-close, and show the answers.
 
-    Exits 1 if one does not answer, or not with TEXT in upper case.
+    Exits 1 if one does not answer, or not with what is expected: TEXT in upper case.
     """
-    answers = [ask(target, os.fsencode(text), deadline_seconds) for target in resolve(wanted)]
+    oracle = payload.Oracle(expect)
+    answers = [ask(target, os.fsencode(text), deadline_seconds, oracle) for target in resolve(wanted)]
     if as_json:
         screen.print_json([asdict(answer) for answer in answers])
     else:
@@ -57,14 +62,14 @@ def command(text: str, wanted: tuple[Model | Address, ...], as_json: bool, deadl
         raise SystemExit(1)
 
 
-def ask(target: Target, data: bytes, deadline_seconds: float) -> Answer:
+def ask(target: Target, data: bytes, deadline_seconds: float, oracle: payload.Oracle) -> Answer:
     """One exchange with one model; the time is from before connect(2) to the server's FIN."""
     started = time.perf_counter()
     got = error = None
     try:
         with connect(target.address, deadline_seconds=deadline_seconds) as peer:
             got = peers.exchange(peer, data, deadline_seconds=deadline_seconds)
-        error = payload.difference(got, payload.answer(data))
+        error = oracle.difference(got, data)
     except OSError as failure:
         error = explain(failure)
     return Answer(

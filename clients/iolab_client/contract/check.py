@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from iolab_client.contract.clauses import CLAUSES
+from iolab_client.contract.payload import UPPER_CASE, Oracle
 from iolab_client.contract.subject import Broken, Subject, Unseen, examine
 from iolab_client.servers.explain import explain
 from iolab_client.servers.targets import Target
@@ -33,10 +34,15 @@ def checkers() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def check(target: Target, deadline_seconds: float, tell: Callable[[str], None] = lambda clause: None) -> Verdicts:
+def check(
+    target: Target,
+    deadline_seconds: float,
+    tell: Callable[[str], None] = lambda clause: None,
+    oracle: Oracle = UPPER_CASE,
+) -> Verdicts:
     """Every clause's verdict on one server. `tell` is called with the name of each clause that begins."""
     try:
-        subject = examine(target, deadline_seconds)
+        subject = examine(target, deadline_seconds, oracle)
     except OSError as error:
         return {clause.__name__: f"{FAIL}{explain(error)}" for clause in CLAUSES}
     verdicts = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from iolab_client.results.measurement import NONE, SAME, UPPER
+
 ALL_BYTES = bytes(range(256))
 # Spelled out instead of bytes.upper(), which the servers may use: an oracle must not share their mistake.
 _UPPER = bytes(byte - 32 if ord("a") <= byte <= ord("z") else byte for byte in range(256))
@@ -14,9 +16,35 @@ def make(size_bytes: int, seed: int | str = 0) -> bytes:
     return random.Random(seed).randbytes(size_bytes)
 
 
+class Oracle:
+    """Knows what a server owes for what it is sent; `expect` is a plan's: upper, same, none or a table in hexadecimal.
+
+    A server makes each byte into one byte, which depends on no other, so that it does not matter how a stream is cut.
+    """
+
+    def __init__(self, expect: str = UPPER) -> None:
+        # Whether it knows more than how many bytes are due.
+        self.knows_bytes = expect != NONE
+        self._table = None if expect in (SAME, NONE) else _UPPER if expect == UPPER else bytes.fromhex(expect)
+
+    def answer(self, data: bytes) -> bytes:
+        """What is due for `data`; where the bytes are not known, as many of them."""
+        return data.translate(self._table) if self._table else data
+
+    def difference(self, got: bytes, sent: bytes) -> str | None:
+        """The first place where `got` is not what is due for `sent`, in words; None where they are equal."""
+        due = self.answer(sent)
+        # Only how many there are is compared then.
+        return difference(got, due if self.knows_bytes else got[: len(due)] + due[len(got) :])
+
+
+# The contract's.
+UPPER_CASE = Oracle()
+
+
 def answer(data: bytes) -> bytes:
-    """What a server owes for `data`: ASCII a-z made A-Z, every other byte untouched."""
-    return data.translate(_UPPER)
+    """What a server owes for `data` by the contract: ASCII a-z made A-Z, every other byte untouched."""
+    return UPPER_CASE.answer(data)
 
 
 def difference(got: bytes, expected: bytes) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -59,6 +59,10 @@ class Subject:
     # What LEFT_BEHIND names, before the first clause, as far as the admin port tells; and why it tells nothing.
     before: dict[str, float] = field(default_factory=dict)
     no_admin: str = "/metrics does not tell"
+    # What it owes for what it is sent.
+    oracle: payload.Oracle = payload.UPPER_CASE
+    # Whether `settings` are its own: of a server that is none of ours nobody knows them.
+    has_settings: bool = True
     _held: list[socket] = field(default_factory=list)
 
     @property
@@ -158,8 +162,13 @@ class Subject:
 
     def compare(self, got: bytes, sent: bytes, whose: str) -> None:
         """Raise Broken unless `got` is what is due for `sent`."""
-        if difference := payload.difference(got, payload.answer(sent)):
+        if difference := self.oracle.difference(got, sent):
             raise Broken(f"{whose}: {difference}")
+
+    def require_bytes(self) -> None:
+        """Raise Unseen where nobody knows which bytes are due."""
+        if not self.oracle.knows_bytes:
+            raise Unseen("with --expect none the bytes of an answer are counted, and compared with nothing")
 
     def require_connections(self, count: int) -> None:
         """Raise Unseen where the server holds fewer than `count` connections."""
@@ -172,7 +181,7 @@ class Subject:
             raise Unseen(f"idle_seconds is {self.settings.idle_seconds:g}: its silent clients are closed soon")
 
 
-def examine(target: Target, deadline_seconds: float) -> Subject:
+def examine(target: Target, deadline_seconds: float, oracle: payload.Oracle = payload.UPPER_CASE) -> Subject:
     """A subject, after one exchange with it and a look at its metrics. Raises OSError, BadConfig."""
     with (
         connect(target.address, deadline_seconds=deadline_seconds) as peer,
@@ -184,21 +193,27 @@ def examine(target: Target, deadline_seconds: float) -> Subject:
     try:
         families = admin.metrics(target, deadline_seconds=deadline_seconds)
     except admin.Unreachable as error:
-        return Subject(target=target, settings=settings, deadline_seconds=deadline_seconds, no_admin=error.message)
+        return Subject(
+            target=target,
+            settings=settings,
+            deadline_seconds=deadline_seconds,
+            no_admin=error.message,
+            oracle=oracle,
+            has_settings=target.model is not None,
+        )
     return Subject(
         target=target,
         settings=_in_force(settings, families),
         deadline_seconds=deadline_seconds,
+        oracle=oracle,
+        has_settings=target.model is not None or bool(_told(families)),
         before={name: number for name in LEFT_BEHIND if (number := admin.value(families, name)) is not None},
     )
 
 
 def _in_force(settings: Settings, families: Sequence[Metric]) -> Settings:
     """The settings as far as the server tells what it really runs with."""
-    told = next(
-        (sample.labels for family in families for sample in family.samples if sample.name == "iolab_settings_info"),
-        {},
-    )
+    told = _told(families)
     types: dict[str, Callable[[str], object]] = {
         "buffer_size": int,
         "high_water": int,
@@ -210,6 +225,13 @@ def _in_force(settings: Settings, families: Sequence[Metric]) -> Settings:
         settings,
         max_connections=None if limit is None else int(limit),
         **{key: read(told[key]) for key, read in types.items() if key in told},
+    )
+
+
+def _told(families: Sequence[Metric]) -> Mapping[str, str]:
+    return next(
+        (sample.labels for family in families for sample in family.samples if sample.name == "iolab_settings_info"),
+        {},
     )
 
 

@@ -87,8 +87,8 @@ class Exchange:
             if not step:
                 self.connections.fail(connection, "wrong", f"{len(data) - position} bytes more than were due came")
                 return
-            if piece != answers[begin : begin + step]:
-                self._wrong(connection, data[position:])
+            if answers is not None and piece != answers[begin : begin + step]:
+                self._wrong(connection, answers, data[position:])
                 return
             position += step
             connection.begin += step
@@ -108,8 +108,7 @@ class Exchange:
         else:
             connection.land()
 
-    def _wrong(self, connection: LoadConnection, data: bytes) -> None:
-        answers = self.requests.answers
+    def _wrong(self, connection: LoadConnection, answers: bytes, data: bytes) -> None:
         place = connection.begin - connection.start
         for later, (begin, end, _, _) in enumerate(connection.behind, 1):
             if not place and data[: end - begin] == answers[begin : begin + len(data)][: end - begin]:

@@ -206,5 +206,5 @@ class FastPath:
         return bytes(memoryview(self._memory)[Data.buffer.offset :][: self.data.left_count])
 
 
-def _address(data: bytes) -> int | None:
+def _address(data: bytes | None) -> int | None:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value

@@ -11,6 +11,7 @@ import os
 import select
 import time
 
+from iolab_client.contract.payload import Oracle
 from iolab_client.load import fast_path
 from iolab_client.load.commands import Commands
 from iolab_client.load.connection import State
@@ -43,7 +44,8 @@ class Loop:
         self.share = share
         self.plan = share.plan
         self.shared = Shared(share.memory)
-        self.requests = Requests(self.plan.sizes, f"{self.plan.seed} process {share.process}")
+        seed = f"{self.plan.seed} process {share.process}"
+        self.requests = Requests(self.plan.sizes, seed, Oracle(self.plan.expect))
         self.fast_path = FastPath(self.requests, self.shared)
         # The next request, and the timetable: what both ways of going on have in common.
         self.data = self.fast_path.data

@@ -23,10 +23,11 @@ Request = tuple[int, int]
 class Requests:
     """The requests of one process; another `seed` makes others, so that no two loads send the same."""
 
-    def __init__(self, sizes: tuple[Size, ...], seed: str) -> None:
+    def __init__(self, sizes: tuple[Size, ...], seed: str, oracle: payload.Oracle = payload.UPPER_CASE) -> None:
         length = UNIQUE + max(size.size for size in sizes)
         self.pattern = payload.make(length, seed=seed)
-        self.answers = payload.answer(self.pattern)
+        # None: any bytes are taken for an answer, if there are as many as are due.
+        self.answers = oracle.answer(self.pattern) if oracle.knows_bytes else None
         # They come again when all are used.
         self.sizes = [sizes[0].size]
         if len(sizes) > 1:

@@ -18,6 +18,11 @@ AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 EVEN: Final = "even"
 POISSON: Final = "poisson"
 
+# What a server owes for what it is sent: ASCII a-z made A-Z; the same bytes; bytes that nobody knows.
+UPPER: Final = "upper"
+SAME: Final = "same"
+NONE: Final = "none"
+
 # The subject that stands for the C server which everything is a share of.
 YARDSTICK: Final = "yardstick"
 
@@ -29,8 +34,11 @@ CLIENT_BOUND: Final = "CLIENT-BOUND"
 OVERLOADED: Final = "OVERLOADED"
 INCONSISTENT: Final = "INCONSISTENT"
 UNSTABLE: Final = "UNSTABLE"
+UNPROVEN: Final = "UNPROVEN"
 VALID: Final = "VALID"
-Word = Literal["ERRORS", "STARVED", "NOISY", "CLIENT-BOUND", "OVERLOADED", "INCONSISTENT", "UNSTABLE", "VALID"]
+Word = Literal[
+    "ERRORS", "STARVED", "NOISY", "CLIENT-BOUND", "OVERLOADED", "INCONSISTENT", "UNSTABLE", "UNPROVEN", "VALID"
+]
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # End sooner, with so many answers.
     requests: AtLeastOne | None = None
     sizes: tuple[Size, ...] = (Size(size=64),)
+    # What the answers are compared with: upper, same, none, or 512 hexadecimal digits, two for what each byte becomes.
+    expect: Annotated[str, msgspec.Meta(pattern="^(upper|same|none|[0-9a-f]{512})$")] = UPPER
     # New connections a second; null: as fast as they are accepted.
     connect_rate: Positive | None = None
     # Requests after which a connection is closed and replaced; null: never.

@@ -10,8 +10,10 @@ from iolab_client.results.measurement import (
     ERRORS,
     INCONSISTENT,
     NOISY,
+    NONE,
     OVERLOADED,
     STARVED,
+    UNPROVEN,
     UNSTABLE,
     VALID,
     Measurement,
@@ -21,7 +23,7 @@ from iolab_client.results.measurement import (
 )
 
 # The worst first.
-ORDER: tuple[Word, ...] = (ERRORS, STARVED, NOISY, CLIENT_BOUND, OVERLOADED, INCONSISTENT, UNSTABLE, VALID)
+ORDER: tuple[Word, ...] = (ERRORS, STARVED, NOISY, CLIENT_BOUND, OVERLOADED, INCONSISTENT, UNSTABLE, UNPROVEN, VALID)
 
 # What a measurement is made with before it is judged; never VALID, so that one nobody judged is not believed.
 UNJUDGED = Verdict(word=INCONSISTENT, reason="not judged")
@@ -208,6 +210,12 @@ def _unstable(one: Measurement) -> str | None:
     )
 
 
+def _unproven(one: Measurement) -> str | None:
+    if one.plan.expect != NONE:
+        return None
+    return f"the {one.received_bytes:,} bytes that came back were counted and compared with nothing; {_in_order(one)}"
+
+
 # In the order of the words: a rate with wrong answers in it is a rate of nothing.
 CHECKS: tuple[tuple[Word, Callable[[Measurement], str | None]], ...] = (
     (ERRORS, _errors),
@@ -217,6 +225,7 @@ CHECKS: tuple[tuple[Word, Callable[[Measurement], str | None]], ...] = (
     (OVERLOADED, _overloaded),
     (INCONSISTENT, _inconsistent),
     (UNSTABLE, _unstable),
+    (UNPROVEN, _unproven),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iolab_client.contract import payload
 from iolab_client.load import buckets, fast_path, shared
 from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.fast_path import FastPath
@@ -151,7 +152,7 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
         one.fly((0, 64, now + due * SECOND, now + sent * SECOND))
         path.begin([one])
         path.lend(one)
-        server.sendall(requests.answers[:64])
+        server.sendall(payload.answer(requests.pattern[:64]))
         while not path.data.total:
             assert path.run(poller.fileno(), time.monotonic_ns() + SECOND // 1000) == fast_path.NOTHING
         path.take_back(one)

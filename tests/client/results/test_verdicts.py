@@ -13,8 +13,10 @@ from iolab_client.results.measurement import (
     ERRORS,
     INCONSISTENT,
     NOISY,
+    NONE,
     OVERLOADED,
     STARVED,
+    UNPROVEN,
     UNSTABLE,
     VALID,
     Errors,
@@ -239,6 +241,7 @@ def spoilt() -> dict[str, dict[str, object]]:
         CLIENT_BOUND: {"generator": generator(0.99)},
         INCONSISTENT: {"received_bytes": 1 << 40},
         UNSTABLE: {"parts": [0, 100_000] * 5},
+        UNPROVEN: {"plan": Plan(expect=NONE)},
     }
 
 
@@ -252,7 +255,7 @@ def test_of_two_that_hold_the_worse_is_said(worse: str, better: str) -> None:
 def test_the_worst_of_many_is_the_first_in_order() -> None:
     verdicts = [Verdict(word=word, reason=word) for word in reversed(ORDER)]
     assert worst(verdicts).word == ERRORS
-    assert worst(verdicts[:2]).word == UNSTABLE
+    assert worst(verdicts[:2]).word == UNPROVEN
 
 
 def test_what_was_not_judged_is_not_valid_and_its_verdict_is_not_looked_at() -> None:
