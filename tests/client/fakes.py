@@ -106,26 +106,6 @@ def upper_cases_latin_letters(fake: Fake, sock: socket.socket) -> None:
         sock.sendall(bytes(byte - 32 if 0xE0 <= byte <= 0xFE else byte for byte in data.upper()))
 
 
-def corrupts_a_byte(fake: Fake, sock: socket.socket) -> None:
-    """One bit of the byte at 1,000,000 is wrong."""
-    position = 0
-    while data := sock.recv(READ_BYTES):
-        answer = bytearray(data.upper())
-        if position <= 1_000_000 < position + len(data):
-            answer[1_000_000 - position] ^= 1
-        position += len(data)
-        sock.sendall(answer)
-
-
-def repeats_a_byte(fake: Fake, sock: socket.socket) -> None:
-    """At the end of a conversation the last byte comes once more."""
-    last = b""
-    while data := sock.recv(READ_BYTES):
-        last = data.upper()[-1:]
-        sock.sendall(data.upper())
-    sock.sendall(last)
-
-
 def waits_for_a_line(fake: Fake, sock: socket.socket) -> None:
     """Answers when a line is complete, or the client's FIN is there."""
     line = bytearray()
@@ -135,12 +115,6 @@ def waits_for_a_line(fake: Fake, sock: socket.socket) -> None:
             sock.sendall(line.upper())
             line.clear()
     sock.sendall(line.upper())
-
-
-def forgets_half_close(fake: Fake, sock: socket.socket) -> None:
-    """Does not close after the client's FIN."""
-    honest(fake, sock)
-    fake.stopped.wait()
 
 
 def drops_the_tail(fake: Fake, sock: socket.socket) -> None:
@@ -195,12 +169,6 @@ def closes_everybody_on_a_reset(fake: Fake, sock: socket.socket) -> None:
     except ConnectionError:
         fake.cut_everybody()
         raise
-
-
-def greets(fake: Fake, sock: socket.socket) -> None:
-    """Has a banner."""
-    sock.sendall(b"WELCOME\n")
-    honest(fake, sock)
 
 
 def closes_after_silence(seconds: float) -> Conversation:

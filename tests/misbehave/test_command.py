@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -129,3 +130,24 @@ def test_a_port_that_is_taken_is_one_line_and_exit_1(
         assert done.returncode == 1
         assert f"{host}:{port}: Address already in use" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_out_of_descriptors_it_pauses_and_recovers(tmp_path: Path) -> None:
+    command = ["prlimit", "--nofile=24", *COMMAND, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path)) as process:
+        try:
+            assert process.stdout
+            line = json.loads(process.stdout.readline())
+            address = (line["host"], line["port"])
+            with contextlib.ExitStack() as stack:
+                crowd = [stack.enter_context(connect(address)) for _ in range(40)]
+                said_so = json.loads(process.stdout.readline())
+                assert (said_so["event"], said_so["error"]) == ("out_of_capacity", "Too many open files")
+                assert peers.ask(crowd[0], b"a") == b"A"
+            assert said(address) == b"AB"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+            # It is told once, however often it was tried.
+            assert [json.loads(rest)["event"] for rest in process.stdout] == ["stopped"]
+        finally:
+            process.kill()

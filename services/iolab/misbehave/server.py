@@ -287,6 +287,8 @@ class Misbehaving:
         self._listener = listener
         self._scripts = scripts
         self.stop = stop
+        # Told once, until somebody is served again.
+        self._out_of_capacity = False
 
     def processes(self) -> list[int]:
         """The process that it is."""
@@ -313,18 +315,25 @@ class Misbehaving:
             return
         except OSError as error:
             if error.errno in CAPACITY:
-                log.warning("accept_paused", reason=error.strerror)
-                self.stop.wait(PAUSE_SECONDS)
+                self._pause(error.strerror or str(error))
             elif error.errno not in GONE_BEFORE_ACCEPT:
                 raise
             return
-        number, script = self._scripts.take()
         sock.setblocking(True)
+        number, script = self._scripts.take()
         try:
             start_thread(self._hold, f"client {number}", Treatment(sock, number, script, self._scripts, self.stop))
         except NoThread as error:
-            log.warning("refused", reason=str(error))
             sock.close()
+            self._pause(str(error))
+        else:
+            self._out_of_capacity = False
+
+    def _pause(self, reason: str) -> None:
+        if not self._out_of_capacity:
+            log.warning("out_of_capacity", error=reason, pause_seconds=PAUSE_SECONDS)
+        self._out_of_capacity = True
+        self.stop.wait(PAUSE_SECONDS)
 
     def _hold(self, treatment: Treatment) -> None:
         # To be treated badly is what the clients are here for, and they may leave as they like.

@@ -20,6 +20,7 @@ from iolab_client.contract.clauses import CLAUSES
 from iolab_client.servers.address import Address, show
 from tests.client import fakes
 from tests.client.fakes import Fake, admin_serving, serving
+from tests.support.misbehave import misbehaving
 
 
 def run(*arguments: str) -> Result:
@@ -56,7 +57,7 @@ def test_try_says_why_a_model_does_not_answer(epoll_loop: Fake, refusing: Addres
 
 
 def test_try_shows_a_wrong_answer_and_fails() -> None:
-    with serving(fakes.greets) as fake:
+    with misbehaving("banner WELCOME") as fake:
         result = run("try", "hi", show(fake.address))
     assert result.exit_code == 1
     assert "byte 0 of 2" in result.stdout
@@ -81,7 +82,7 @@ def test_check_prints_a_matrix_and_passes_an_honest_server(epoll_loop: Fake) -> 
 
 
 def test_check_tells_broken_clauses_and_fails() -> None:
-    with serving(fakes.repeats_a_byte) as fake:
+    with misbehaving("answer; banner !") as fake:
         result = run("check", "--json", show(fake.address))
     assert result.exit_code == 1
     (server,) = json.loads(result.stdout)

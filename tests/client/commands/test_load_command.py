@@ -16,8 +16,9 @@ from iolab_client.load import Progress
 from iolab_client.results.measurement import Measurement
 from iolab_client.servers.address import Address, show
 from iolab_client.terminal import screen
-from tests.client import fakes, faulty
+from tests.client import fakes
 from tests.client.fakes import Fake, http_serving, serving
+from tests.support.misbehave import misbehaving
 from tests.support.waiting import eventually
 
 METRICS = """\
@@ -122,7 +123,7 @@ def test_errors_exit_1_with_samples(refusing: Address) -> None:
 
 
 def test_no_answer_at_all_exits_1() -> None:
-    with serving(faulty.says_nothing) as fake:
+    with misbehaving("never-answer") as fake:
         result = short(fake.address, "--timeout", "500ms")
     assert result.exit_code == 1
 

@@ -27,8 +27,7 @@ from iolab_client.results import bundle
 from iolab_client.results.measurement import Run, Size
 from iolab_client.results.thresholds import ThresholdType
 from iolab_client.servers.targets import Target
-from tests.client import fakes
-from tests.client.fakes import serving
+from tests.support.misbehave import misbehaving
 from tests.support.waiting import eventually
 
 EPOLL = registry.find("epoll_loop")
@@ -104,7 +103,7 @@ def test_a_share_of_the_closed_loops_rate_is_the_same_offer_in_each_round() -> N
 
 def test_a_model_that_breaks_the_contract_is_left_out_with_its_reason() -> None:
     kept: list[set[str]] = []
-    with serving(fakes.corrupts_a_byte) as fake:
+    with misbehaving("corrupt 1000000") as fake:
 
         class Broken(Watched):
             @contextlib.contextmanager

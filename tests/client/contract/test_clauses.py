@@ -17,14 +17,24 @@ from iolab_client.contract.subject import Subject
 from iolab_client.servers.targets import Target
 from tests.client import fakes
 from tests.client.fakes import Conversation, Fake, admin_serving, serving
+from tests.support.misbehave import Misbehaviour, misbehaving
 from tests.support.waiting import eventually
 
 MODEL = registry.find("epoll_loop")
 # What a server that does not answer is given: it costs that much, and an honest one never comes near it.
 SHORT_SECONDS = 0.7
+STALLS = (
+    fakes.waits_for_a_line,
+    fakes.stalls_for_a_slow_reader,
+    "answer; wait 1m",
+    "never-answer",
+    "never-read",
+    "never-accept",
+    "swap",
+)
 
 
-def subject(fake: Fake, *, deadline_seconds: float = 10) -> Subject:
+def subject(fake: Fake | Misbehaviour, *, deadline_seconds: float = 10) -> Subject:
     target = Target(model=MODEL, address=fake.address)
     return Subject(target=target, settings=Settings(), deadline_seconds=deadline_seconds)
 
@@ -48,25 +58,36 @@ def test_what_the_admin_port_would_tell_is_not_seen_without_it() -> None:
     ("bad", "clause", "reason"),
     [
         (fakes.upper_cases_latin_letters, clauses.all_bytes, "byte 224 of 256 is 0xc0, expected 0xe0"),
-        (fakes.corrupts_a_byte, clauses.order, "byte 1000000 of 4194304 is"),
-        (fakes.repeats_a_byte, clauses.order, "1 bytes more than the 4194304 expected"),
-        (fakes.repeats_a_byte, clauses.half_close, "1 bytes more"),
+        ("corrupt 1000000", clauses.order, "byte 1000000 of 4194304 is"),
+        ("corrupt", clauses.all_bytes, "byte 0 of 256 is 0x01, expected 0x00"),
+        ("double", clauses.all_bytes, "256 bytes more than the 256 expected"),
+        ("cut 10", clauses.all_bytes, "ended after 10 of 256 bytes"),
+        ("close", clauses.half_close, "ended after 0 of 2 bytes"),
+        ("fin", clauses.half_close, "ended after 0 of 2 bytes"),
+        ("ignore; reset", clauses.half_close, "reset"),
+        ("answer 9; ignore; reset", clauses.split, "reset"),
+        ("swap", clauses.split, "0 of 1 bytes came within"),
+        ("never-answer", clauses.split, "0 of 1 bytes came within"),
+        ("never-read", clauses.split, "0 of 1 bytes came within"),
+        ("never-accept", clauses.split, "0 of 1 bytes came within"),
+        ("answer; banner !", clauses.order, "1 bytes more than the 4194304 expected"),
+        ("answer; banner !", clauses.half_close, "1 bytes more"),
         (fakes.waits_for_a_line, clauses.split, "0 of 1 bytes came within"),
-        (fakes.forgets_half_close, clauses.half_close, "2 of 2 bytes and no end came within"),
+        ("answer; wait 1m", clauses.half_close, "2 of 2 bytes and no end came within"),
         (fakes.drops_the_tail, clauses.late_reader, "ended after"),
         (fakes.never_stops_reading, clauses.back_pressure, "were taken from a client that reads nothing"),
         (fakes.stalls_for_a_slow_reader, clauses.never_reads, "a client that was there before"),
         # Whoever is there when the server learns of the reset: the client beside, or the next one to break.
         (fakes.closes_everybody_on_a_reset, clauses.broken_peers, "reset"),
-        (fakes.greets, clauses.silent_clients, "a client beside silent ones: byte 0"),
+        ("banner WELCOME", clauses.silent_clients, "a client beside silent ones: byte 0"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", None),
 )
 def test_the_clause_that_a_bad_server_breaks_fails_with_the_reason(
-    bad: Conversation, clause: Callable[[Subject], None], reason: str
+    bad: Conversation | str, clause: Callable[[Subject], None], reason: str
 ) -> None:
-    stalls = bad in (fakes.waits_for_a_line, fakes.forgets_half_close, fakes.stalls_for_a_slow_reader)
-    with serving(bad) as fake:
+    stalls = bad in STALLS
+    with misbehaving(bad) if isinstance(bad, str) else serving(bad) as fake:
         verdict = judge(clause, subject(fake, deadline_seconds=SHORT_SECONDS if stalls else 10))
     assert verdict.startswith(FAIL)
     assert reason in verdict
@@ -76,6 +97,17 @@ def test_the_clause_that_a_bad_server_breaks_fails_with_the_reason(
 def test_a_server_of_one_client_at_a_time_fails_those_who_come_together(clause: Callable[[Subject], None]) -> None:
     with serving(fakes.honest, one_at_a_time=True) as fake:
         assert judge(clause, subject(fake, deadline_seconds=SHORT_SECONDS)).startswith(FAIL)
+
+
+def test_a_server_that_is_told_to_misbehave_in_nothing_keeps_every_clause() -> None:
+    with misbehaving("answer") as server:
+        verdicts = check(Target(model=None, address=server.address), 20)
+    assert not {name: verdict for name, verdict in verdicts.items() if verdict.startswith(FAIL)}
+
+
+def test_a_slow_server_keeps_the_clauses() -> None:
+    with misbehaving("drip 4096 every 1ms; repeat") as server:
+        assert judge(clauses.many_clients, subject(server)) == OK
 
 
 def test_a_bad_server_fails_only_what_it_breaks() -> None:

@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from hdrh.histogram import HdrHistogram
 
 import iolab
 import iolab_client
-from iolab_client.contract import payload
+from iolab_client.contract import payload, peers
 from iolab_client.load import Progress, fast_path, run
 from iolab_client.load.conductor import BadPlan
 from iolab_client.load.requests import UNIQUE, Requests
@@ -30,8 +32,9 @@ from iolab_client.load.timetable import Timetable
 from iolab_client.results.measurement import CLIENT_BOUND, ERRORS, OVERLOADED, STARVED, Measurement, Plan, Size
 from iolab_client.servers.address import Address, show
 from iolab_client.servers.targets import Target
-from tests.client import fakes, faulty
+from tests.client import fakes
 from tests.client.fakes import Conversation, Fake, serving
+from tests.support.misbehave import misbehaving
 from tests.support.waiting import eventually
 
 SIZE = 64
@@ -72,6 +75,36 @@ def seen(measurement: Measurement) -> dict[str, int]:
     return {name: getattr(measurement.errors, name) for name in CLASSES if getattr(measurement.errors, name)}
 
 
+def hold(connections: int, seconds: float, *, of: int) -> str:
+    """The script by which so many connections wait before each answer but their first one, and the others never."""
+    slow = f"answer 1; wait {seconds}s; repeat"
+    return " | ".join([slow] * connections + ["answer"] * (of - connections))
+
+
+def messages(sock: socket.socket, size: int) -> Iterator[bytes]:
+    """Messages of that size until the client's FIN."""
+    while len(data := peers.read_exactly(sock, size)) == size:
+        yield data
+
+
+def stalls(after_seconds: float, for_seconds: float) -> Conversation:
+    """Answers nobody for a while, counted from the first request of all: no script knows of other connections."""
+    lock = threading.Lock()
+    begin: list[float] = []
+
+    def converse(fake: Fake, sock: socket.socket) -> None:
+        while data := sock.recv(fakes.READ_BYTES):
+            with lock:
+                if not begin:
+                    begin.append(time.monotonic() + after_seconds)
+            silence = begin[0] + for_seconds - time.monotonic()
+            if 0 < silence <= for_seconds:
+                fake.stopped.wait(silence)
+            sock.sendall(data.upper())
+
+    return converse
+
+
 @pytest.fixture
 def honest() -> Any:
     with serving(fakes.honest) as fake:
@@ -79,35 +112,55 @@ def honest() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("converse", "expected", "words", "asked"),
+    ("script", "expected", "words", "asked"),
     [
-        pytest.param(fakes.corrupts_a_byte, "wrong", "byte 16960 of 65536 is 0x", {"size": 1 << 16}, id="corrupts"),
-        pytest.param(
-            fakes.corrupts_a_byte, "wrong", "is 0x", {"pipeline": 8, "size": 1 << 14}, id="corrupts a pipeline"
-        ),
-        pytest.param(faulty.ends_before_the_tail(SIZE, 50), "short", "closed after 63 of 64 bytes", {}, id="tail"),
-        pytest.param(faulty.ends_before_the_tail(SIZE, 0), "short", "63 of 64", {"pipeline": 3}, id="first tail"),
-        pytest.param(faulty.swaps_answers(SIZE), "wrong", "out of order: that of request", {"pipeline": 2}, id="order"),
-        pytest.param(faulty.closes_after(SIZE, 50), "closed", "closed and owed 1 answers", {}, id="closes"),
-        pytest.param(faulty.closes_after(SIZE, 5), "closed", "closed and owed 1", {"rate": 1000.0}, id="closes, open"),
-        pytest.param(faulty.resets_after(SIZE, 50), "reset", "connection reset by peer", {}, id="resets"),
-        pytest.param(
-            faulty.closes_after(SIZE, 0), "refused", "closed it before its first answer", {}, id="closes first"
-        ),
-        pytest.param(
-            faulty.resets_after(SIZE, 0), "refused", "reset it before its first answer", {}, id="resets first"
-        ),
-        pytest.param(faulty.adds_a_byte(SIZE, 50), "wrong", "", {}, id="one byte more"),
-        pytest.param(fakes.upper_cases_latin_letters, "wrong", "of 64 is 0x", {}, id="text for bytes"),
-        pytest.param(fakes.greets, "wrong", "", {}, id="greets"),
-        pytest.param(faulty.says_nothing, "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}, id="silent"),
+        ("corrupt 1000000", "wrong", "byte 16960 of 65536 is 0x", {"size": 1 << 16}),
+        ("corrupt 1000000", "wrong", "is 0x", {"pipeline": 8, "size": 1 << 14}),
+        ("answer 9; corrupt 5", "wrong", "byte 5 of 64 is 0x", {}),
+        ("answer 9; double", "wrong", "", {}),
+        ("swap", "wrong", "out of order: that of request", {"pipeline": 2}),
+        ("answer 51; banner !", "wrong", "", {}),
+        ("banner WELCOME", "wrong", "", {}),
+        ("answer 50; cut 63", "short", "closed after 63 of 64 bytes", {}),
+        ("cut 63", "short", "63 of 64", {"pipeline": 3}),
+        ("answer 50; ignore; close", "closed", "closed and owed 1 answers", {}),
+        ("answer 5; ignore; close", "closed", "closed and owed 1", {"rate": 1000.0}),
+        ("answer 50; ignore; fin", "closed", "closed and owed 1 answers", {}),
+        ("answer 50; ignore; reset", "reset", "connection reset by peer", {}),
+        ("close", "refused", "closed it", {}),
+        ("ignore; close", "refused", "closed it before its first answer", {}),
+        ("ignore; fin", "refused", "closed it before its first answer", {}),
+        ("ignore; reset", "refused", "reset it before its first answer", {}),
+        ("never-answer", "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}),
+        ("never-read", "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}),
+        ("never-accept", "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}),
+        ("wait 1m", "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}),
+        ("drip 1 every 1s", "timeout", "no answer within 0.2 s", {"timeout_seconds": 0.2}),
     ],
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_broken_echo_is_caught_and_classed_on_every_connection(
-    converse: Conversation, expected: str, words: str, asked: dict[str, Any]
+    script: str, expected: str, words: str, asked: dict[str, Any]
 ) -> None:
-    with serving(converse) as fake:
-        measurement = load(fake.address, **({"duration_seconds": 5.0} | asked))
+    with misbehaving(script, message_bytes=None if "size" in asked else SIZE) as server:
+        measurement = load(server.address, **({"duration_seconds": 5.0} | asked))
+    is_caught(measurement, expected, words)
+
+
+def test_a_server_that_is_only_slow_is_not_wrong() -> None:
+    with misbehaving("drip 16 every 10ms; repeat", message_bytes=SIZE) as server:
+        measurement = load(server.address)
+    assert seen(measurement) == {}
+    # Four pieces, each after its wait.
+    assert measurement.latency.min >= 39_000
+
+
+def test_text_for_bytes_is_wrong() -> None:
+    with serving(fakes.upper_cases_latin_letters) as fake:
+        is_caught(load(fake.address, duration_seconds=5.0), "wrong", "of 64 is 0x")
+
+
+def is_caught(measurement: Measurement, expected: str, words: str) -> None:
     assert seen(measurement) == {expected: 2}, measurement.errors
     assert all(sample.startswith(f"{expected}: connection ") for sample in measurement.errors.samples)
     assert words in measurement.errors.samples[0].lower()
@@ -116,14 +169,14 @@ def test_a_broken_echo_is_caught_and_classed_on_every_connection(
 
 @pytest.mark.parametrize("asked", [{}, {"pipeline": 2}, {"rate": 1000.0}])
 def test_a_byte_after_the_last_answer_is_wrong(asked: dict[str, Any]) -> None:
-    with serving(faulty.adds_a_byte(SIZE, 4)) as fake:
+    with misbehaving("answer 5; banner !", message_bytes=SIZE) as fake:
         measurement = load(fake.address, connections=1, requests=5, duration_seconds=20.0, **asked)
     assert seen(measurement) == {"wrong": 1}
     assert "1 bytes more than were due came" in measurement.errors.samples[0]
 
 
 def test_a_lost_answer_does_not_hold_up_the_end() -> None:
-    with serving(faulty.closes_after(SIZE, 3)) as fake:
+    with misbehaving("answer 3; ignore; close", message_bytes=SIZE) as fake:
         measurement = load(fake.address, connections=2, requests=6, duration_seconds=60.0)
     assert measurement.seconds < 30
 
@@ -153,9 +206,9 @@ def test_connections_that_wait_for_a_worker_are_starved_and_no_error() -> None:
 
 def test_a_stall_is_in_the_open_loops_p99_and_not_in_the_closed_loops() -> None:
     asked = {"connections": 4, "duration_seconds": 2.0}
-    with serving(faulty.stalls(0.4, 1.0)) as fake:
+    with serving(stalls(0.4, 1.0)) as fake:
         opened = load(fake.address, rate=500.0, **asked)
-    with serving(faulty.stalls(0.4, 1.0)) as fake:
+    with serving(stalls(0.4, 1.0)) as fake:
         closed = load(fake.address, **asked)
     assert seen(opened) == seen(closed) == {}
     # Half of all requests were due in the stall.
@@ -169,7 +222,7 @@ def test_a_stall_is_in_the_open_loops_p99_and_not_in_the_closed_loops() -> None:
 
 
 def test_a_stall_that_outlasts_the_open_loop_is_in_its_p99() -> None:
-    with serving(faulty.stalls(0.5, 2.5)) as fake:
+    with serving(stalls(0.5, 2.5)) as fake:
         one = load(fake.address, rate=500.0, connections=4, duration_seconds=1.5)
     assert seen(one) == {}
     # Two thirds of all requests were due in the stall; when it was over nobody counted any more.
@@ -180,7 +233,7 @@ def test_a_stall_that_outlasts_the_open_loop_is_in_its_p99() -> None:
 
 
 def test_what_is_in_flight_at_the_end_is_waited_for_and_measured() -> None:
-    with serving(faulty.holds(2, 1.5)) as fake:
+    with misbehaving(hold(2, 1.5, of=8), message_bytes=SIZE) as fake:
         one = load(fake.address, connections=8, duration_seconds=0.5)
     assert seen(one) == {}
     assert one.seconds == pytest.approx(0.5)
@@ -191,7 +244,7 @@ def test_what_is_in_flight_at_the_end_is_waited_for_and_measured() -> None:
 
 
 def test_the_latency_of_an_open_loop_is_that_of_answers_and_not_of_waiting_until_the_end() -> None:
-    with serving(faulty.delays(1.0)) as fake:
+    with misbehaving("drip 64 every 1s; repeat", message_bytes=SIZE) as fake:
         one = load(fake.address, connections=40, rate=30.0, duration_seconds=1.0)
     assert seen(one) == {}
     assert (one.due, one.unsent, one.unanswered) == (30, 0, 0)
@@ -203,7 +256,7 @@ def test_the_latency_of_an_open_loop_is_that_of_answers_and_not_of_waiting_until
 
 
 def test_what_finds_no_room_marks_the_percentiles_that_it_could_change() -> None:
-    with serving(faulty.delays(0.1)) as fake:
+    with misbehaving("drip 64 every 100ms; repeat", message_bytes=SIZE) as fake:
         one = load(fake.address, connections=2, rate=200.0, duration_seconds=1.0)
     assert seen(one) == {}
     assert one.due == 200
@@ -218,7 +271,7 @@ def test_what_finds_no_room_marks_the_percentiles_that_it_could_change() -> None
 
 def test_no_more_answers_than_requests_are_counted_in_an_open_loop() -> None:
     """What was due in the warm-up and is answered in the measured time is of neither."""
-    with serving(faulty.stalls(0.0, 0.4)) as fake:
+    with serving(stalls(0.0, 0.4)) as fake:
         one = load(fake.address, rate=1000.0, warmup_seconds=0.4, duration_seconds=0.4)
     assert seen(one) == {}
     assert one.answers <= one.due == pytest.approx(400, abs=2)
@@ -226,7 +279,7 @@ def test_no_more_answers_than_requests_are_counted_in_an_open_loop() -> None:
 
 @pytest.mark.parametrize("asked", [{}, {"pipeline": 2}, {"rate": 1000.0}])
 def test_a_reset_that_a_send_finds_is_a_reset(asked: dict[str, Any]) -> None:
-    with serving(faulty.resets_behind(SIZE, 20)) as fake:
+    with misbehaving("answer 20; reset", message_bytes=SIZE) as fake:
         one = load(fake.address, connections=1, duration_seconds=5.0, **asked)
     assert seen(one) == {"reset": 1}, one.errors
 
@@ -234,9 +287,9 @@ def test_a_reset_that_a_send_finds_is_a_reset(asked: dict[str, Any]) -> None:
 def test_any_free_connection_takes_what_is_due_unless_they_are_bound() -> None:
     """One of four keeps its second answer for itself: it holds up nobody else, or a quarter of the timetable."""
     asked = {"connections": 4, "rate": 400.0, "duration_seconds": 0.5}
-    with serving(faulty.holds(1, 2.0)) as fake:
+    with misbehaving(hold(1, 2.0, of=4), message_bytes=SIZE) as fake:
         free = load(fake.address, **asked)
-    with serving(faulty.holds(1, 2.0)) as fake:
+    with misbehaving(hold(1, 2.0, of=4), message_bytes=SIZE) as fake:
         bound = load(fake.address, bound=True, **asked)
     assert seen(free) == seen(bound) == {}
     assert free.unsent == 0
@@ -356,7 +409,7 @@ class _Counting:
 
     def __call__(self, fake: Fake, sock: socket.socket) -> None:
         count = 0
-        for data in faulty.messages(sock, SIZE):
+        for data in messages(sock, SIZE):
             count += 1
             with self.lock:
                 self.payloads.append(data)
