@@ -16,6 +16,7 @@ import pytest
 from iolab_client.contract import peers
 from iolab_client.servers.address import Address, connect
 from tests.support.process import environment
+from tests.support.waiting import pause
 
 COMMAND = (sys.executable, "-P", "-m", "iolab", "misbehave")
 SECONDS = 60
@@ -144,6 +145,8 @@ def test_out_of_descriptors_it_pauses_and_recovers(tmp_path: Path) -> None:
                 said_so = json.loads(process.stdout.readline())
                 assert (said_so["event"], said_so["error"]) == ("out_of_capacity", "Too many open files")
                 assert peers.ask(crowd[0], b"a") == b"A"
+                # Several pauses long.
+                pause(1)
             assert said(address) == b"AB"
             process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0

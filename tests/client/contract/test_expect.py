@@ -122,6 +122,7 @@ def test_check_says_of_somebody_elses_server_only_what_can_be_seen(serve: Callab
     unseen = {name for name, verdict in verdicts.items() if verdict.startswith("not from outside")}
     assert (code, unseen) == (0, {"max_connections", "idle_seconds", "nothing_left", "stop", "capacity", "configs"})
     assert {verdict for name, verdict in verdicts.items() if name not in unseen} == {"ok"}
+    assert "its idle_seconds is not known" in verdicts["idle_seconds"]
 
 
 def test_check_without_bytes_to_expect_sees_no_clause_that_is_about_them(serve: Callable[..., str]) -> None:
