@@ -145,10 +145,10 @@ def down() -> None:
 @main.command()
 @click.option("--script", default="answer", show_default=True, help="What to do on a connection: docs/misbehave.md.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8020, show_default=True, help="0: the kernel picks.")
-@click.option("--admin-port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Takes scripts, too.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of what is drawn by chance; else drawn, and logged.")
-@click.option("--message", "message_bytes", type=click.IntRange(1, 2**30), metavar="BYTES", help="A message's size.")
+@click.option("--port", type=WholeNumber(0, 65535), default=8020, show_default=True, help="0: the kernel picks.")
+@click.option("--admin-port", type=WholeNumber(0, 65535), default=0, show_default=True, help="Takes scripts, too.")
+@click.option("--seed", type=WholeNumber(0, 2**32 - 1), help="Of what is drawn by chance; else drawn, and logged.")
+@click.option("--message", "message_bytes", type=WholeNumber(1, 2**30), metavar="BYTES", help="A message's size.")
 def misbehave(script: str, host: str, port: int, admin_port: int, seed: int | None, message_bytes: int | None) -> None:
     """Misbehave on command: answer, wait, drip, corrupt, cut, reset and more, until SIGTERM.
 
@@ -159,22 +159,28 @@ def misbehave(script: str, host: str, port: int, admin_port: int, seed: int | No
 
     surroundings.exit_at_signals()
     from iolab.configs import load, override
+    from iolab.kernel.threads import NoThread
     from iolab.misbehave.grammar import BadScript
     from iolab.misbehave.server import Order, run
     from iolab.registry import MISBEHAVE
     from iolab.run.serve import StartError
-    from iolab.server.ending import leave
+    from iolab.server.ending import crash, leave
+    from iolab.server.errors import CannotServe
     from iolab.server.stop import block_signals
+    from iolab.settings import BadSetting
 
     surroundings.close_inherited_descriptors()
-    settings = override(load(MISBEHAVE, None), host=host, port=port, admin_port=admin_port)
     block_signals()
     try:
+        settings = override(load(MISBEHAVE, None), host=host, port=port, admin_port=admin_port)
+        surroundings.check_limits(MISBEHAVE, settings)
         code = run(settings, Order(script=script, seed=seed, message_bytes=message_bytes))
-    except BadScript as error:
+    except (BadScript, BadSetting) as error:
         end(error, 2)
-    except StartError as error:
+    except (CannotServe, NoThread, StartError) as error:
         end(error, 1)
+    except Exception as bug:
+        crash(bug)
     leave(code)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from iolab.program import shortened
 from iolab_client.results.measurement import NONE, SAME, UPPER
-from iolab_client.results.units import shortened
 
 VALUES = 256
 
