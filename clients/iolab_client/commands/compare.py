@@ -169,7 +169,7 @@ def command(
     comparison: Comparison | None = None
     interrupted, kept = False, True
     try:
-        with _interruptible(), _place(place_name, subjects, asked, pause) as place, _telling(asked) as tell:
+        with interruptible(), _place(place_name, subjects, asked, pause) as place, _telling(asked) as tell:
             words = f"iolab-client {shlex.join(sys.argv[1:])}"
             comparison = Comparison(asked, subjects, place, words, tell=tell, keep=lambda run: bundle.save(run, folder))
             kept = unchecked or comparison.check()
@@ -240,7 +240,7 @@ def _place(name: str | None, subjects: Sequence[Model], asked: Asked, pause: Seq
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """The first SIGINT or SIGTERM ends the comparison; what comes later does not end the tidying up."""
     if threading.current_thread() is not threading.main_thread():
         yield

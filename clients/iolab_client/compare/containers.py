@@ -94,7 +94,8 @@ class Containers:
     """The servers in containers of the compose file; see Place.
 
     Running containers of other iolab projects are paused meanwhile: those of the projects `pause`, or, if that is
-    None, all but a test suite's. Those left running are named in each result. `notice` is told what takes time.
+    None, all but a test suite's. Those left running are named in each result. `configs` is the folder of settings that
+    the servers read in place of the user's. `notice` is told what takes time.
     """
 
     name = CONTAINERS
@@ -106,12 +107,14 @@ class Containers:
         client_cpus: Sequence[int],
         *,
         pause: Sequence[str] | None = None,
+        configs: Path | None = None,
         notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._models = tuple(models)
         self._server_cpus = tuple(server_cpus)
         self._client_cpus = tuple(client_cpus)
         self._pause = pause
+        self._configs = configs
         self._notice = notice
         self._undo = contextlib.ExitStack()
         self._by_service: dict[str, Container] = {}
@@ -184,6 +187,8 @@ class Containers:
             # Empty: the engine picks a port, so that the user's servers keep theirs.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
         }
+        if self._configs:
+            variables["IOLAB_CONFIGS"] = str(self._configs)
         command = [*compose_command(), "--project-directory", str(CHECKOUT), "--project-name", PROJECT]
         command += ["--profile", "*", *arguments]
         # A group of its own: Ctrl-C is for us.

@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
 import psutil
@@ -137,9 +138,11 @@ class Processes(_Here):
 
     name = PROCESSES
 
-    def __init__(self, server_cpus: Sequence[int], client_cpus: Sequence[int]) -> None:
+    def __init__(self, server_cpus: Sequence[int], client_cpus: Sequence[int], *, configs: Path | None = None) -> None:
+        """`configs`: the folder of settings that the servers read in place of the user's."""
         super().__init__(client_cpus)
         self._server_cpus = tuple(server_cpus)
+        self._configs = configs
         self._children: set[int] = set()
 
     @contextlib.contextmanager
@@ -152,6 +155,8 @@ class Processes(_Here):
             *(["iolab.yardstick"] if model is YARDSTICK else ["iolab", "serve", model.slug]),
         ]
         command += ["--host", "127.0.0.1", "--port", "0", "--admin-port", "0"]
+        if self._configs and model is not YARDSTICK:
+            command += ["--configs", str(self._configs)]
         with tempfile.TemporaryFile() as log:
             with affinity(self._server_cpus):
                 # A group of its own: Ctrl-C is for us, and we end it.

@@ -124,11 +124,11 @@ def _throughput(summary: Summary, looks: Mapping[str, Style]) -> Chart:
         "Answers a second as more clients ask at once, each waiting for its answer before it asks again: a line that "
         "flattens has found its limit, one that falls pays for watching many. Bands hold the median over the rounds."
     )
-    with _drawing(name) as (figure, axes, done):
+    with drawing(name) as (figure, axes, done):
         _lines(axes, cells, looks, lambda cell: cell.case.connections, lambda cell: cell.rate)
         axes.set_xlabel(f"connections ({case_in_words(cells[0].case, connections=False)})")
         axes.set_ylabel("answers/s")
-        _label_ends(figure, axes, looks)
+        label_ends(figure, axes, looks)
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
@@ -146,11 +146,11 @@ def _offered(summary: Summary, looks: Mapping[str, Style]) -> Chart:
     if not cells:
         missing = "It needs an open loop (rates) with two rates or more."
         return Chart(name=name, title=title, meaning=meaning, missing=missing)
-    with _drawing(name) as (figure, axes, done):
+    with drawing(name) as (figure, axes, done):
         _lines(axes, cells, looks, lambda cell: cell.case.rate or 0.0, lambda cell: cell.p99)
         axes.set_xlabel(f"offered requests/s ({case_in_words(cells[0].case, rate=False)})")
         axes.set_ylabel("p99 (µs)")
-        _label_ends(figure, axes, looks)
+        label_ends(figure, axes, looks)
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
@@ -165,7 +165,7 @@ def _percentiles(run: Run, case: Case | None, looks: Mapping[str, Style], name: 
     merged = _merged([one for one in run.measurements if case_of(one) == case])
     if not merged or not case:
         return Chart(name=name, title=title, meaning=meaning, missing="No answer was measured.")
-    with _drawing(name) as (figure, axes, done):
+    with drawing(name) as (figure, axes, done):
         for subject, recorded in merged.items():
             left, values = _curve(recorded)
             look = looks[subject]
@@ -181,7 +181,7 @@ def _percentiles(run: Run, case: Case | None, looks: Mapping[str, Style], name: 
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"percentile ({case_in_words(case)})")
         axes.set_ylabel("latency (µs)")
-        _label_ends(figure, axes, looks)
+        label_ends(figure, axes, looks)
     return Chart(name=name, title=title, meaning=meaning, svg=done())
 
 
@@ -245,7 +245,7 @@ def _rows_chart(
     # A share is read against 1, whatever is far below.
     logarithmic = name != "share" and least > 0 and highest / least > WIDE
     bars = not logarithmic and all(row.second is None for row in rows)
-    with _drawing(name, height=1.0 + 0.27 * len(rows)) as (figure, axes, done):
+    with drawing(name, height=1.0 + 0.27 * len(rows)) as (figure, axes, done):
         for place, row in enumerate(rows):
             look, value, valid = looks[row.cell.subject], row.value, row.cell.verdict.word == VALID
             gid = f"row-{row.cell.subject}"
@@ -351,7 +351,7 @@ def _valid(cell: Cell) -> bool:
     return cell.verdict.word == VALID
 
 
-def _label_ends(figure: Figure, axes: Axes, looks: Mapping[str, Style]) -> None:
+def label_ends(figure: Figure, axes: Axes, looks: Mapping[str, Style]) -> None:
     """Each line's name at its right end, pushed apart where they would cover each other."""
     figure.subplots_adjust(left=0.11, right=0.8, top=0.97, bottom=0.13)
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
@@ -420,7 +420,7 @@ def _percentile(left: float, _: Any) -> str:
 
 
 @contextmanager
-def _drawing(name: str, height: float = 4.4) -> Iterator[tuple[Figure, Axes, Callable[[], str]]]:
+def drawing(name: str, height: float = 4.4) -> Iterator[tuple[Figure, Axes, Callable[[], str]]]:
     """A figure and what makes its SVG: the same bytes for the same data."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(9.2, height))

@@ -1,0 +1,57 @@
+"""Every claim says what it is, in five fields, and a trial judges by its points and by nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iolab.configs import load
+from iolab.registry import MODELS
+from iolab_client.trial import claim as claims
+from iolab_client.trial import trials
+from iolab_client.trial.bench import write_configs
+from iolab_client.trial.finding import CANNOT_TELL
+from iolab_client.trial.seen import Point
+
+
+@pytest.mark.parametrize("name", claims.names())
+def test_a_claim_says_what_it_is_in_the_five_fields(name: str) -> None:
+    claim = claims.find(name)
+    assert ": " in claim.title
+    assert claim.claim.endswith(".")
+    assert all(len(text) > 20 for text in (claim.claim, claim.source, claim.method, claim.decides))
+    assert "HOLDS if" in claim.decides
+    assert "FAILS if" in claim.decides
+    quick, full = claim.costs
+    assert 0 < quick < full
+    assert claim.shows.draws in claim.shows.values
+
+
+def test_all_of_them_end_in_ten_minutes() -> None:
+    assert sum(claims.find(name).costs[0] for name in claims.names()) <= 600
+
+
+def test_a_name_that_is_none_is_told_which_there_are() -> None:
+    with pytest.raises(KeyError, match="no experiment is called 'pool_cup'; there are: .*pool-cap"):
+        claims.find("pool_cup")
+
+
+def test_what_is_missing_is_cannot_tell_with_its_name() -> None:
+    finding = trials.judged(claims.find("pool-cap"), [], "strace is not installed")
+    assert (finding.word, finding.why) == (CANNOT_TELL, "Something is missing: strace is not installed.")
+
+
+def test_a_wrong_answer_is_no_ground_for_a_verdict() -> None:
+    points = [Point(side="blocking_pool", at=2, round=1, values={"answered": 2}, doubt="ERRORS: 3 errors (3 wrong)")]
+    finding = trials.judged(claims.find("pool-cap"), points)
+    assert finding.word == CANNOT_TELL
+    assert "blocking_pool was ERRORS: 3 errors (3 wrong)" in finding.why
+
+
+def test_a_server_reads_the_built_in_defaults_and_what_the_experiment_sets(tmp_path: Path) -> None:
+    write_configs(tmp_path, MODELS["epoll_loop"], {"work": {"wait_ms": 7}, "backlog": 3})
+    settings = load(MODELS["epoll_loop"], tmp_path)
+    assert (settings.work.wait_ms, settings.backlog, settings.buffer_size) == (7, 3, 65536)
+    write_configs(tmp_path, MODELS["epoll_loop"], {})
+    assert load(MODELS["epoll_loop"], tmp_path).work.wait_ms == 0
