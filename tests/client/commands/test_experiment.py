@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_was_measured_is_judged_anew_and_not_believed(tmp_path: Path) -> No
     assert json.loads(result.stdout)["trials"][0]["finding"]["word"] == "FAILS"
 
 
-def docket(points: list[object], name: str = "pool-cap") -> dict[str, object]:
+def docket(points: Sequence[object], name: str = "pool-cap") -> dict[str, object]:
     machine = {"place": "processes", "kernel": "6", "cpu": "c", "cores": 2, "memory_bytes": 1, "python": "3"}
     trial = {"name": name, "quick": True, "seconds": 1, "finding": {"word": HOLDS, "why": ""}, "points": points}
     return {"command": "", "started": "", "environment": {**machine, "libraries": {}}, "trials": [trial]}

@@ -71,7 +71,7 @@ def test_pool_cap(answered: Callable[[int], int], threads: Callable[[int], int],
     ],
 )
 def test_busy_poll_burn(burns: float, rate: float, swing: Sequence[float], word: str) -> None:
-    data = {
+    data: Data = {
         ("blocking_pool", 8): {"silent_busy": 0.001, "rate": 10_000},
         ("busy_poll", 8): {"silent_busy": burns, "rate": rate},
     }

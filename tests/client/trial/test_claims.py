@@ -33,7 +33,7 @@ def test_all_of_them_end_in_ten_minutes() -> None:
 
 
 def test_a_name_that_is_none_is_told_which_there_are() -> None:
-    with pytest.raises(KeyError, match="no experiment is called 'pool_cup'; there are: .*pool-cap"):
+    with pytest.raises(KeyError, match=r"no experiment is called 'pool_cup'; there are: .*pool-cap"):
         claims.find("pool_cup")
 
 
