@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 Respond = Callable[[bytes], bytes]
 
-# Answers that take no time are made by this very function. It is ASCII only, whatever the locale.
+# Makes the answers when the work dial is 0; others compare with it by identity. ASCII only, whatever the locale.
 AT_ONCE: Respond = bytes.upper
 
 
 class NoAnswer(Exception):
-    """Whoever was to answer has not: the connection ends, with this message as its reason in the log."""
+    """There is no answer to be had: the connection ends, and the log gives this message as the reason."""
 
 
 class Work:
@@ -20,7 +20,7 @@ class Work:
 
     Each answer may cost something: `respond` burns `cpu_us` (microseconds of processor time); `wait_ms` is left to the
     caller as `wait_seconds`, since waiting is what the models differ in. An upper-cased byte depends on no other, so it
-    does not matter how the stream is cut.
+    does not matter how the stream is cut into reads.
     """
 
     def __init__(self, *, cpu_us: int = 0, wait_ms: int = 0) -> None:
@@ -29,7 +29,7 @@ class Work:
         self.respond: Respond = self._burn_and_respond if cpu_us else AT_ONCE
 
     def answer(self, sleep: Callable[[float], object]) -> Respond:
-        """`respond`, with the dial's wait in front of it, in the way of `sleep` (seconds)."""
+        """`respond`, after the dial's wait, which `sleep` (given seconds) does."""
         if not self.wait_seconds:
             return self.respond
 
@@ -40,7 +40,7 @@ class Work:
         return wait_and_respond
 
     def _burn_and_respond(self, data: bytes) -> bytes:
-        # The thread's own clock: processor time that other threads took does not count as work done.
+        # The thread's own clock: processor time of other threads does not count as this answer's work.
         end = time.thread_time_ns() + self._cpu_ns
         while time.thread_time_ns() < end:
             pass

@@ -1,4 +1,4 @@
-"""Asyncio streams: a coroutine per client, and one thread that resumes those whose bytes have come.
+"""Asyncio streams: a coroutine per client, and one thread that resumes each when its bytes have come.
 
 Waits in   `await reader.read()` and `await writer.drain()`; beneath them, one epoll_wait(2) for all
 Runs       one thread: a slow answer delays everyone, unless it awaits
@@ -21,7 +21,7 @@ from iolab.sockets.framework import Stream
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     with asyncio.Runner(loop_factory=LOOPS[server.settings.loop]) as runner:
         runner.run(serve_clients(server, partial(converse, Room(server.settings))))
 
@@ -37,13 +37,13 @@ async def converse(room: Room, server: Server, stream: Stream) -> None:
             if wait_seconds:
                 await asyncio.sleep(wait_seconds)
             if transport.is_closing():
-                # It was cut, with input left: uvloop raises RuntimeError for a write that asyncio would throw away.
+                # It was cut with input unread. asyncio drops what is written then, uvloop raises RuntimeError.
                 break
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)
             transport.write(answer)
-            # The back-pressure. A coroutine that would find nothing to wait for costs more than the look.
+            # Back-pressure. This check is cheaper than a coroutine that finds nothing to wait for.
             if held() > most_held:
                 await writer.drain()
         writer.close()
@@ -51,14 +51,14 @@ async def converse(room: Room, server: Server, stream: Stream) -> None:
     except OSError as error:
         stream.error = error
     finally:
-        # The socket first: whoever was lost may not be closed yet.
+        # The socket first: a lost connection may not be closed yet.
         with contextlib.suppress(OSError):
             await writer.wait_closed()
         server.books.closed(stream)
 
 
 def uvloop_loop() -> asyncio.AbstractEventLoop:
-    """The loop of libuv; imported only where it is asked for."""
+    """libuv's event loop, imported only if the settings ask for it."""
     import uvloop
 
     return uvloop.new_event_loop()

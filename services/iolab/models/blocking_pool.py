@@ -1,7 +1,7 @@
-"""Blocking pool: one thread waits for clients, and a thread out of a pool waits for each client's bytes.
+"""Blocking pool: one thread accepts clients, and a thread of a pool waits for each client's bytes.
 
 Waits in   accept(2) for clients, recv(2) and send(2) for one client each, a queue for work
-Runs       a thread per client that is served: a slow answer delays its own client only
+Runs       a thread per served client: a slow answer delays its own client only
 Costs      a stack and a context switch per client
 Breaks at  `workers` clients: the next one waits until one of them leaves
 Compare    busy_poll (same pool, but its threads never wait), epoll_pool (same pool, handed ready sockets only)
@@ -18,7 +18,7 @@ from iolab.sockets.pool import Pool
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     pool: Pool[Conversation] = Pool(server, work)
     server.admission.wake_accept_at_stop()
     while not server.stop.requested:
@@ -28,19 +28,19 @@ def serve(server: Server) -> None:
 
 
 def work(waiting: SimpleQueue[Conversation | None]) -> None:
-    """A worker: begin with whoever has waited longest, and stay until that client is over."""
+    """A worker: take the client that has waited longest, and serve it to its end."""
     while (conversation := waiting.get()) is not None:
         conversation.run()
 
 
 def accept(server: Server, pool: Pool[Conversation]) -> None:
-    """Have everyone who comes wait for a worker, until the stop or the capacity ends it."""
+    """Queue each new client for a worker, until the stop or a lack of capacity."""
     for sock in server.admission.accept_some():
         pool.queue.put(Conversation(server, sock, server.answer))
 
 
 def drain(server: Server, pool: Pool[Conversation]) -> None:
-    """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
+    """Accept the rest of the accept queue, give it to free workers, and drain every client that has a worker."""
     interrupt(server)
     accept(server, pool)
     while not server.admission.close_listener():

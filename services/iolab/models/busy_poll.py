@@ -1,10 +1,10 @@
-"""Busy poll: sockets that do not block, and threads out of a pool that ask theirs again and again.
+"""Busy poll: non-blocking sockets, and threads of a pool that try theirs again and again.
 
 Waits in   nowhere: recv(2) and accept(2) answer "not yet" at once, and are called again
-Runs       a thread per client that is served, and one that asks for clients
-Costs      all the processor there is, most of it when nothing happens
+Runs       a thread per served client, and one that accepts
+Costs      all the processor time there is, most of it while nothing happens
 Breaks at  `workers` clients, and long before that at the number of processors
-Compare    blocking_pool (same pool, but its threads wait), epoll_loop (asks for all sockets at once, and waits)
+Compare    blocking_pool (same pool, but its threads wait), epoll_loop (waits on all sockets at once)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from iolab.sockets.readiness import Connection
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     pool: Pool[Connection] = Pool(server, work, server)
     server.listener.setblocking(False)
     while not server.stop.requested:
@@ -27,7 +27,7 @@ def serve(server: Server) -> None:
 
 
 def work(waiting: SimpleQueue[Connection | None], server: Server) -> None:
-    """A worker: begin with whoever has waited longest, and stay until that client is over."""
+    """A worker: take the client that has waited longest, and serve it to its end."""
     next_look = 0.0
     while (connection := waiting.get()) is not None:
         while connection.interest:
@@ -43,13 +43,13 @@ def work(waiting: SimpleQueue[Connection | None], server: Server) -> None:
 
 
 def accept(server: Server, pool: Pool[Connection]) -> None:
-    """Have everyone who came wait for a worker."""
+    """Queue this turn's clients for a worker."""
     for sock in server.admission.accept_some():
         pool.queue.put(Connection(server, sock, server.answer))
 
 
 def drain(server: Server, pool: Pool[Connection]) -> None:
-    """Accept who is still in the queue, let free workers begin with them, and see off everyone whom a worker serves."""
+    """Accept the rest of the accept queue, give it to free workers, and drain every client that has a worker."""
     accept(server, pool)
     while not server.admission.close_listener():
         accept(server, pool)

@@ -1,8 +1,8 @@
-"""Epoll loop: one thread asks the kernel who is ready, then never blocks on anyone.
+"""Epoll loop: one thread asks the kernel which sockets are ready, and never blocks on one.
 
 Waits in   epoll_wait(2), on every socket at once
 Runs       one thread: a slow answer delays everyone
-Costs      O(ready) per wakeup: the kernel keeps the list, and is told of each change
+Costs      O(ready) per wakeup: the kernel keeps the list, and each change is an epoll_ctl(2)
 Breaks at  the descriptor limit
 Compare    poll_loop, select_loop (same loop, O(watched)), epoll_pool (same wait, answers in threads)
 """
@@ -16,18 +16,18 @@ from contextlib import closing
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.sockets.readiness import READ, Connection, Selector
 
-# By descriptor, as the kernel has them: it gives the lowest that is free, so that few are empty.
+# Indexed by descriptor. The kernel hands out the lowest free number, so few entries are empty.
 Connections = list[Connection | None]
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     with closing(Epoll()) as selector:
         loop(server, selector)
 
 
 def loop(server: Server, selector: Selector) -> None:
-    """Wait until some are ready, and do for each what can be done at once."""
+    """Wait for ready sockets, and do for each what does not block."""
     listener, stop = server.listener.fileno(), server.stop.fileno()
     connections: Connections = [None] * (max(listener, stop) + 1)
     wait = selector.wait
@@ -44,7 +44,7 @@ def loop(server: Server, selector: Selector) -> None:
                 accept(selector, connections, server)
                 if server.admission.paused_until:
                     selector.unregister(listener)
-        # A pause that is over, a look for idle connections: no descriptor tells of these.
+        # No descriptor announces the end of a pause, or that an idle sweep is due.
         if timeout is not None:
             if server.admission.resumed():
                 selector.register(listener, READ)
@@ -60,7 +60,7 @@ def loop(server: Server, selector: Selector) -> None:
 
 
 def accept(selector: Selector, connections: Connections, server: Server) -> None:
-    """Watch those whose turn it is to be accepted."""
+    """Accept this turn's clients, and watch them."""
     for sock in server.admission.accept_some():
         descriptor = sock.fileno()
         while len(connections) <= descriptor:
@@ -70,7 +70,7 @@ def accept(selector: Selector, connections: Connections, server: Server) -> None
 
 
 def update(selector: Selector, connections: Connections, connection: Connection) -> None:
-    """Watch a connection for what it waits for now; close it if that is nothing."""
+    """Watch a connection for its new interest; close it if it has none."""
     if connection.interest:
         selector.modify(connection.fileno(), connection.interest)
     else:
@@ -78,19 +78,19 @@ def update(selector: Selector, connections: Connections, connection: Connection)
 
 
 def close(selector: Selector, connections: Connections, connection: Connection) -> None:
-    """Forget a connection that is over, before its number is given to the next one."""
+    """Forget a finished connection, before the kernel gives its descriptor to the next one."""
     selector.unregister(connection.fileno())
     connections[connection.fileno()] = None
     connection.close()
 
 
 def opened(connections: Connections) -> list[Connection]:
-    """All connections."""
+    """The open connections."""
     return [connection for connection in connections if connection]
 
 
 def drain(selector: Selector, connections: Connections, server: Server) -> None:
-    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    """Accept the rest of the accept queue, then serve every connection until it is quiet and owed nothing."""
     accept(selector, connections, server)
     while not server.admission.close_listener() or server.open_count():
         for descriptor, _ in selector.wait(DRAIN_TICK):
@@ -104,9 +104,9 @@ def drain(selector: Selector, connections: Connections, server: Server) -> None:
 
 
 class Epoll:
-    """The list of those who are watched is the kernel's, which returns the ones that are ready.
+    """The kernel keeps the list of watched descriptors, and returns the ready ones.
 
-    It does so for as long as they are (level-triggered): nobody has to be read to the end at once.
+    It returns them as long as they are ready (level-triggered), so one read for each event is enough.
     """
 
     def __init__(self) -> None:
@@ -114,6 +114,6 @@ class Epoll:
         self.register = kernel.register
         self.modify = kernel.modify
         self.unregister = kernel.unregister
-        # Straight into C, like the others: one call more would cost a hundredth of an answer.
+        # Bound to C directly, like the others: a Python call in between would cost a hundredth of an answer.
         self.wait = kernel.poll
         self.close = kernel.close

@@ -1,12 +1,12 @@
-"""Epoll pool: one thread asks the kernel who is ready, and a pool of threads makes the answers.
+"""Epoll pool: one thread asks the kernel which sockets are ready, and a pool of threads makes the answers.
 
 A connection is in the selector or in the pool, never in both: EPOLLONESHOT disarms it with its event, and the worker
-that is done with it arms it again. Level-triggered without that, two threads would read one connection.
+arms it again when it is done. Without that, level-triggered epoll would have two threads read one connection.
 
 Waits in   epoll_wait(2), on every socket at once; workers wait in a queue
-Runs       one thread that waits, `workers` that answer: a slow answer takes one of them
+Runs       one thread that waits, `workers` that answer: a slow answer occupies one of them
 Costs      two hand-overs between threads and an epoll_ctl(2) per answer
-Breaks at  the descriptor limit; slow at `workers` answers that block at once
+Breaks at  the descriptor limit; slow once `workers` answers block at the same time
 Compare    epoll_loop (same wait, answers in the loop), blocking_pool (same pool, a thread per client)
 """
 
@@ -26,7 +26,7 @@ Queue = SimpleQueue[Connection | None]
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     with select.epoll() as selector:
         watched: dict[int, Connection] = {}
         pool: Pool[Connection] = Pool(server, work, selector, watched)
@@ -57,7 +57,7 @@ def serve(server: Server) -> None:
 
 
 def work(ready: Queue, selector: select.epoll, watched: dict[int, Connection]) -> None:
-    """A worker: answer whoever is ready, then give the connection back to the selector."""
+    """A worker: answer a ready connection, then give it back to the selector."""
     while (connection := ready.get()) is not None:
         connection.advance()
         if connection.interest:
@@ -69,7 +69,7 @@ def work(ready: Queue, selector: select.epoll, watched: dict[int, Connection]) -
 
 
 def accept(selector: select.epoll, watched: dict[int, Connection], server: Server) -> None:
-    """Watch those whose turn it is to be accepted."""
+    """Accept this turn's clients, and watch them."""
     for sock in server.admission.accept_some():
         connection = Connection(server, sock, server.answer)
         watched[connection.fileno()] = connection
@@ -77,13 +77,13 @@ def accept(selector: select.epoll, watched: dict[int, Connection], server: Serve
 
 
 def end(connection: Connection) -> None:
-    """Make a connection ready for its end: the event hands it to a worker, when no other one still arms it."""
+    """Shut a connection down: its event hands it to a worker, which closes it when no other can still arm it."""
     with contextlib.suppress(OSError):
         connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def drain(selector: select.epoll, watched: dict[int, Connection], ready: Queue, server: Server) -> None:
-    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    """Accept the rest of the accept queue, then serve every connection until it is quiet and owed nothing."""
     accept(selector, watched, server)
     while not server.admission.close_listener() or server.open_count():
         for descriptor, _ in selector.poll(DRAIN_TICK):

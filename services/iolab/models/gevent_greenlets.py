@@ -1,7 +1,7 @@
-"""Gevent greenlets: code that blocks, on sockets that were changed underneath it so that only a greenlet does.
+"""Gevent greenlets: blocking code on patched sockets, so that only its greenlet blocks and not the thread.
 
 Waits in   epoll_wait(2), one for all, in the hub: a greenlet's own recv and send only seem to block
-Runs       one thread: a slow answer delays everyone, unless it waits in something that was patched
+Runs       one thread: a slow answer delays everyone, unless it waits in a patched call
 Costs      a greenlet and a piece of stack per client; a switch through the hub per answer
 Breaks at  the descriptor limit
 Compare    thread_per_connection (same conversation, threads), asyncio_streams (same wait, `await` in the code)
@@ -22,7 +22,7 @@ from iolab.sockets.greenlet import GreenConversation, interrupt_idle
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     # A bug in a greenlet ends the process: the hub would print it and go on.
     gevent.get_hub().handle_error = lambda _context, _kind, bug, _traceback: crash(bug)
     acceptor = gevent.spawn(accept_until_stopped, server)
@@ -35,27 +35,27 @@ def serve(server: Server) -> None:
 
 
 def patch() -> None:
-    """Put gevent's sockets, selectors and clock in the place of the standard ones, before anyone has taken those.
+    """Replace the standard sockets, selectors and clock by gevent's, before any module has imported them.
 
-    Threads stay what they are: the stop has to wait for its signals, the admin port to look at the hub from outside.
+    Threads stay real: one has to wait for the stop's signals, and the admin port has to see the hub from outside.
     """
     monkey.patch_socket(dns=False)
-    # It leaves select.epoll, which nothing but the admin port's thread waits in.
+    # Not aggressive: the admin port's thread needs select.epoll, which nothing else waits in.
     monkey.patch_select(aggressive=False)
     monkey.patch_time()
 
 
 def accept_until_stopped(server: Server) -> None:
-    """Accept, and pause where the capacity is out."""
+    """Accept, and pause while the capacity is exhausted."""
     while True:
-        # A turn of the hub between two of ours, also where somebody is always waiting.
+        # Yields to the hub between two turns, even if the accept queue is never empty.
         wait_read(server.listener.fileno())
         accept(server)
         server.admission.wait_for_capacity()
 
 
 def accept(server: Server) -> None:
-    """Give each of those whose turn it is to be accepted a greenlet."""
+    """Accept this turn's clients, and give each a greenlet."""
     for sock in server.admission.accept_some():
         gevent.spawn(GreenConversation(server, sock, server.answer).run)
 
@@ -68,7 +68,7 @@ def sweep(server: Server) -> None:
 
 
 def drain(server: Server) -> None:
-    """Accept who is still in the queue; everyone's own greenlet sees him off."""
+    """Accept the rest of the accept queue; each greenlet drains its own client."""
     accept(server)
     while not server.admission.close_listener() or server.open_count():
         time.sleep(DRAIN_TICK)

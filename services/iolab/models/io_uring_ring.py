@@ -1,10 +1,10 @@
 """io_uring ring: one thread tells the kernel what to accept, receive and send, and hears when it is done.
 
-Waits in   io_uring_enter(2), for completions: nobody is asked who is ready
+Waits in   io_uring_enter(2), for completions: no socket is asked whether it is ready
 Runs       one thread: an answer that waits does so in the ring and delays nobody, one that computes delays everyone
-Costs      a system call for all that is done; for an answer a submission and a completion, one more of a large one
+Costs      a system call per batch; a submission and a completion per answer, one more for a large one
 Breaks at  the descriptor limit, and where the system refuses io_uring
-Compare    epoll_loop (same loop, but told who is ready: it receives and sends by itself)
+Compare    epoll_loop (same loop, but told of readiness: it receives and sends by itself)
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from iolab.sockets.completion import KIND_BITS, Advance, CompletionConnection, r
 Connections = dict[int, CompletionConnection]
 Operations = dict[int, Advance]
 
-# Operations of no connection: no descriptor is as large.
+# Operations that belong to no connection: no descriptor is as large.
 ACCEPT, STOP = 1 << 62, 1 << 63
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     connections: Connections = {}
     operations: Operations = {}
     with closing(ring_for(server)) as ring:
@@ -57,9 +57,9 @@ def serve(server: Server) -> None:
 
 
 class Acceptor:
-    """Has the kernel accept: ACCEPTS_A_TURN clients between two waits, each by an accept of its own.
+    """Has the kernel accept at most ACCEPTS_A_TURN clients between two waits, each by its own submission.
 
-    One accept that goes on by itself would take all who come, and a descriptor for each before anyone counts them.
+    A multishot accept would take every client that comes, and a descriptor for each, before they are counted.
     """
 
     def __init__(self, server: Server, ring: Ring) -> None:
@@ -69,7 +69,7 @@ class Acceptor:
         self.in_flight = 0
 
     def ask(self) -> None:
-        """Have it accept as many as it may, unless nobody is to be accepted."""
+        """Submit as many accepts as a turn allows, unless accepting is paused or stopped."""
         while self.in_flight < ACCEPTS_A_TURN and not (
             self.server.admission.paused_until or self.server.stop.requested
         ):
@@ -77,14 +77,14 @@ class Acceptor:
             self.in_flight += 1
 
     def accept(self, result: int) -> socket.socket | None:
-        """What an accept came to: a client, if it may stay."""
+        """Take the result of an accept; return the client if it is admitted."""
         self.in_flight -= 1
         if result < 0:
-            # EAGAIN: the stop has come first. After one that found no capacity the others find none: that is one pause.
+            # EAGAIN: the stop came first. If one accept finds no capacity, those behind it fail too: that is one pause.
             if result not in (-errno.ECANCELED, -errno.EAGAIN) and not self.server.admission.paused_until:
                 self.server.admission.not_accepted(OSError(-result, os.strerror(-result)))
             return None
-        # The kernel goes by the limit of the time when the accept was submitted: see to one that was lowered since.
+        # The kernel applies the limit as it was when the accept was submitted; it may have been lowered since.
         if result >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] and not self.server.admission.paused_until:
             self.server.admission.not_accepted(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
             self.cancel()
@@ -95,7 +95,7 @@ class Acceptor:
         return None
 
     def cancel(self) -> None:
-        """Have it accept nobody any more; whom it has accepted meanwhile is heard of yet."""
+        """Cancel the accepts in flight; those that have a client already still complete with it."""
         self.ring.submit(io_uring.cancel_all(ACCEPT))
 
 
@@ -107,7 +107,7 @@ def begin(ring: Ring, connections: Connections, operations: Operations, server: 
 
 
 def close(connections: Connections, operations: Operations, operation: int) -> None:
-    """Forget a connection that is over, by one of its operations."""
+    """Forget a finished connection, known by one of its operations."""
     connection = connections.pop(operation >> KIND_BITS)
     for each in connection.operations():
         del operations[each]
@@ -115,11 +115,11 @@ def close(connections: Connections, operations: Operations, operation: int) -> N
 
 
 def drain(acceptor: Acceptor, connections: Connections, operations: Operations) -> None:
-    """Take over who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    """Accept the rest of the accept queue, then serve every connection until it is quiet and owed nothing."""
     server, ring = acceptor.server, acceptor.ring
     acceptor.cancel()
     completions = ring.wait(0)
-    # From now on accept(2) asks who is there, and must not block; the kernel's own accept would take that for "nobody".
+    # accept(2) empties the queue from here on, and must not block. Set earlier, this would fail the ring's own accepts.
     server.listener.setblocking(False)
     while True:
         for operation, result, flags in completions:

@@ -1,4 +1,4 @@
-"""Poll loop: one thread hands the kernel the whole list of sockets and asks who is ready.
+"""Poll loop: one thread hands the kernel the whole list of sockets and asks which are ready.
 
 Waits in   poll(2), on every socket at once
 Runs       one thread: a slow answer delays everyone
@@ -20,16 +20,16 @@ from iolab.server.server import DRAIN_TICK, Server
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     with closing(Poll()) as selector:
         loop(server, selector)
 
 
 class Poll:
-    """The list of those who are watched is this process's: an entry for each, whatever its number.
+    """This process keeps the list of watched descriptors: an entry for each, whatever its number.
 
-    The kernel writes into each entry what has happened, and refuses a list that is longer than the
-    descriptor limit. That is one which somebody has lowered below what is open.
+    The kernel writes into each entry what has happened. It refuses a list that is longer than the
+    descriptor limit, which somebody may have lowered below what is open.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class Poll:
         self._watched: dict[int, int] = {}
 
     def register(self, descriptor: int, interest: int) -> None:
-        """From now on, ask whether it can be read (READ), written (WRITE), or either."""
+        """Watch a descriptor for input (READ), for room to write (WRITE), or for both."""
         self._kernel.register(descriptor, interest)
         self._watched[descriptor] = interest
 
     modify = register
 
     def unregister(self, descriptor: int) -> None:
-        """Ask no more. One that is closed and still in the list would be returned each time (POLLNVAL)."""
+        """Watch it no more. A closed descriptor in the list would be returned each time (POLLNVAL)."""
         self._kernel.unregister(descriptor)
         del self._watched[descriptor]
 
@@ -55,9 +55,9 @@ class Poll:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            # As long as the list is refused: try each of them, again and again.
+            # While the kernel refuses the list, report every descriptor as ready; the sleep prevents spinning.
             time.sleep(DRAIN_TICK)
             return list(self._watched.items())
 
     def close(self) -> None:
-        """Nothing: the kernel keeps nothing between two calls."""
+        """Do nothing: the kernel keeps nothing between two calls."""

@@ -1,4 +1,4 @@
-"""Select loop: one thread hands the kernel the whole list of sockets and asks who is ready.
+"""Select loop: one thread hands the kernel the whole list of sockets and asks which are ready.
 
 Waits in   select(2), on every socket at once
 Runs       one thread: a slow answer delays everyone
@@ -20,16 +20,16 @@ from iolab.sockets.readiness import READ, WRITE
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     with closing(Select()) as selector:
         loop(server, selector)
 
 
 class Select:
-    """The list of those who are watched is this process's: sets with a bit for each number below 1024.
+    """This process keeps the list of watched descriptors: sets with a bit for each number below 1024.
 
-    The kernel leaves the ready ones in them, so that each call is given new sets. A number without a bit
-    (FD_SETSIZE) would be written behind its set: Server.admitted accepts nobody who has one.
+    The kernel leaves only the ready ones in them, so each call is given new sets. A number without a bit
+    (FD_SETSIZE) would be written beyond its set: Admission.admitted refuses a client that has one.
     """
 
     def __init__(self) -> None:
@@ -37,18 +37,18 @@ class Select:
         self._writers: set[int] = set()
 
     def register(self, descriptor: int, interest: int) -> None:
-        """From now on, ask whether it can be read (READ), written (WRITE), or either."""
+        """Watch a descriptor for input (READ), for room to write (WRITE), or for both."""
         (self._readers.add if interest & READ else self._readers.discard)(descriptor)
         (self._writers.add if interest & WRITE else self._writers.discard)(descriptor)
 
     modify = register
 
     def unregister(self, descriptor: int) -> None:
-        """Ask no more. One that is closed and still in a set would make the whole call fail (EBADF)."""
+        """Watch it no more. A closed descriptor in a set would make the whole call fail (EBADF)."""
         self.register(descriptor, 0)
 
     def wait(self, timeout: float | None) -> Iterable[tuple[int, int]]:
-        """Wait. Who is readable and writable is in two sets, and returned once."""
+        """Wait. A descriptor that is readable and writable is in two sets, and is returned once."""
         readable, writable, _ = select.select(self._readers, self._writers, (), timeout)
         if not writable:
             return product(readable, (READ,))
@@ -58,4 +58,4 @@ class Select:
         return events.items()
 
     def close(self) -> None:
-        """Nothing: the kernel keeps nothing between two calls."""
+        """Do nothing: the kernel keeps nothing between two calls."""

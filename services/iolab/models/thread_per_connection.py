@@ -1,4 +1,4 @@
-"""Thread per connection: one thread waits for clients, and each client is given a thread of its own.
+"""Thread per connection: one thread accepts clients, and each client is given its own thread.
 
 Waits in   accept(2) for clients, recv(2) and send(2) for one client each
 Runs       a thread per client: a slow answer delays its own client only
@@ -18,8 +18,8 @@ from iolab.sockets.blocking import Conversation, interrupt
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
-    # At once, and not when the accepting thread gets there: it may wait for a thread that only the stop sets free.
+    """Serve until the stop is requested and every peer has received what it is owed."""
+    # Called by the stop itself: the accepting thread may be waiting for a thread that only the stop frees.
     server.stop.then(lambda: interrupt(server))
     server.admission.wake_accept_at_stop()
     while not server.stop.requested:
@@ -29,13 +29,13 @@ def serve(server: Server) -> None:
 
 
 def accept(server: Server) -> None:
-    """Give everyone who comes a thread, until the stop or the capacity ends it."""
+    """Give each new client a thread, until the stop or a lack of capacity."""
     for sock in server.admission.accept_some():
         begin(server, Conversation(server, sock, server.answer))
 
 
 def begin(server: Server, conversation: Conversation) -> None:
-    """Start the client's thread. Where no thread is left nobody else is accepted until it has one."""
+    """Start the client's thread. If no thread is left, accept nobody else until this client has one."""
     while True:
         try:
             start_thread(conversation.run, "client")
@@ -47,7 +47,7 @@ def begin(server: Server, conversation: Conversation) -> None:
 
 
 def drain(server: Server) -> None:
-    """Accept who is still in the queue; everyone's own thread sees him off."""
+    """Accept the rest of the accept queue; each thread drains its own client."""
     accept(server)
     while not server.admission.close_listener() or server.open_count():
         time.sleep(DRAIN_TICK)

@@ -22,14 +22,14 @@ from iolab.sockets.tornado_stream import PatientStream
 
 
 def serve(server: Supervisor) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
-    # It warns of peers' faults, which are counted here.
+    """Serve until the stop is requested and every peer has received what it is owed."""
+    # Tornado warns of peers' faults, which iolab counts instead.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
     server.supervise(work)
 
 
 def work(server: Server) -> None:
-    """A process: the loop, once it is forked."""
+    """Run one process's event loop, after the fork."""
     asyncio.run(serve_clients(server, converse))
 
 
@@ -48,7 +48,7 @@ async def converse(server: Server, stream: Stream) -> None:
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)
-            # The back-pressure: nothing is read meanwhile, and one read at most is owed.
+            # Back-pressure: nothing is read meanwhile, so at most one read is owed.
             await client.write(answer)
     except StreamClosedError:
         if isinstance(client.error, OSError):

@@ -1,7 +1,7 @@
-"""Twisted reactor: one thread asks the kernel who is ready, and calls back the protocol of each.
+"""Twisted reactor: one thread asks the kernel which sockets are ready, and calls each one's protocol.
 
 Waits in   epoll_wait(2), in the reactor; a protocol never waits, it is called
-Runs       one thread: a slow answer delays everyone, unless it comes later by a timer
+Runs       one thread: a slow answer delays everyone, unless a timer gives it later
 Costs      a transport and a protocol per client; an answer waits for the reactor's next turn to be sent
 Breaks at  the descriptor limit
 Compare    epoll_loop (same wait, no callbacks), asyncio_streams (same wait, coroutines in place of callbacks)
@@ -19,7 +19,7 @@ from iolab.sockets.twisted_protocol import Readable, StreamProtocol, crash_at_bu
 
 
 def serve(server: Server) -> None:
-    """Serve until the stop was requested and every peer has what it is owed."""
+    """Serve until the stop is requested and every peer has received what it is owed."""
     reactor = EPollReactor()
     crash_at_bugs()
 
@@ -49,13 +49,13 @@ def serve(server: Server) -> None:
 
 
 def accept(reactor: EPollReactor, server: Server) -> None:
-    """Give each of those whose turn it is to be accepted a protocol."""
+    """Accept this turn's clients, and give each a protocol."""
     for sock in server.admission.accept_some():
         Echo(reactor, server, sock).begin(reactor)
 
 
 class Echo(StreamProtocol):
-    """One client, whose bytes are answered when the reactor says that they have come."""
+    """One client: the reactor calls it with the bytes that have come, and it answers them."""
 
     def __init__(self, reactor: EPollReactor, server: Server, sock: socket.socket) -> None:
         super().__init__(server, sock)
@@ -64,7 +64,7 @@ class Echo(StreamProtocol):
         self._wait_seconds = server.work.wait_seconds
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer, at once or, with nothing read meanwhile, when the dial's wait is over."""
+        """Answer at once, or after the work dial's wait with reading paused meanwhile."""
         stream = self.stream
         stream.received_bytes += len(data)
         if stream.finishing:
@@ -79,7 +79,7 @@ class Echo(StreamProtocol):
         self.transport.write(answer)
 
     def answer_late(self, data: bytes) -> None:
-        """Answer after a wait, unless the peer is gone, and read again if the answer can go."""
+        """Answer after the wait, unless the peer is gone; resume reading unless the answer is held back."""
         transport = self.transport
         if transport.connected:
             answer = self._respond(data)
@@ -91,14 +91,14 @@ class Echo(StreamProtocol):
 
 
 def sweep(reactor: EPollReactor, server: Server) -> None:
-    """Look for idle connections, again and again until the stop."""
+    """Look for idle connections at intervals, until the stop."""
     if not server.stop.requested:
         look_for_idle(server)
         reactor.callLater(server.sweep.seconds, sweep, reactor, server)
 
 
 def drain(reactor: EPollReactor, server: Server) -> None:
-    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    """Accept the rest of the accept queue, then serve every connection until it is quiet and owed nothing."""
     accept(reactor, server)
     if server.admission.close_listener() and not server.open_count():
         reactor.stop()
