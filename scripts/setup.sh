@@ -129,6 +129,7 @@ setup_configs() { # checks the YAML files; afterwards .env publishes the ports t
             slug=$(basename "$file" .yaml)
             echo "${slug^^}_CONFIG=$(cat "$configs/defaults.yaml" "$file" | sha256sum | cut -c1-12)"
         done
+        echo "PLAYGROUND_CONFIG=$(find -L "$configs" -name '*.yaml' -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -c1-12)"
     } | dotenv_set
 }
 

@@ -1,4 +1,4 @@
-"""The end of `make up`: which models run, where to reach them, and why one does not.
+"""The end of `make up`: which models run, where to reach and to see them, and why one does not.
 
 Exits 1 unless every model is healthy or has itself declared that this machine cannot run it.
 """
@@ -73,7 +73,7 @@ def declared_unavailable(line: str) -> str | None:
 def main() -> int:
     failed = 0
     notes = []
-    example = None
+    example = page = None
     print(f"\n{'model':<24}{'state':<14}address")
     found = settled()
     for container in found:
@@ -93,6 +93,8 @@ def main() -> int:
             else:
                 failed += 1
             notes.append(f"{service} is {state}: {words[:400]}")
+        elif service == "playground":
+            page = reached
         elif reached and (example is None or service == "epoll-loop"):
             example = reached
         print(f"{service:<24}{state:<14}{f'{reached[0]}:{reached[1]}' if reached else '-'}")
@@ -102,6 +104,9 @@ def main() -> int:
     if example:
         host, port = example
         print(f"try it:   printf 'hello\\n' | nc -N {host} {port}     or: telnet {host} {port}")
+    if page:
+        host, port = page
+        print(f"see it:   http://{host}:{port} in a browser")
     if "--private-compose" in sys.argv:
         print("plain `docker compose ps|logs|down|up` works in your shell after:")
         print('          export DOCKER_CONFIG="$PWD/.tools/docker"')

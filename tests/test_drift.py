@@ -18,7 +18,7 @@ import yaml
 
 from iolab.configs import load_all
 from iolab.registry import MODELS, Model
-from iolab.settings import OWN_KEYS, Settings, WorkDial
+from iolab.settings import OWN_KEYS, PlaygroundSettings, Settings, WorkDial
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -29,7 +29,7 @@ FIELDS = ("Waits in", "Runs", "Costs", "Breaks at", "Compare")
 
 def test_every_model_is_a_service_and_every_service_is_a_model_or_known() -> None:
     services = {name for name, service in COMPOSE["services"].items() if "profiles" not in service}
-    assert services == {name for model in MODELS.values() for name in (model.service, *model.parts)}
+    assert services - {"playground"} == {name for model in MODELS.values() for name in (model.service, *model.parts)}
 
 
 def test_every_model_has_its_config_and_no_config_is_left_over() -> None:
@@ -81,12 +81,17 @@ def test_the_defaults_of_the_file_are_those_of_the_class() -> None:
     assert written == {key: value for key, value in defaults.items() if key not in {*OWN_KEYS, "port"}}
 
 
+def test_the_defaults_of_the_playgrounds_file_are_those_of_the_class() -> None:
+    written = yaml.safe_load((ROOT / "configs" / "playground.yaml").read_text())
+    assert written == json.loads(msgspec.json.encode(PlaygroundSettings()))
+
+
 def test_the_bounds_that_a_comment_tells_are_those_that_hold() -> None:
     text = "\n".join(file.read_text() for file in sorted((ROOT / "configs").rglob("*.yaml")))
     told = {(key, float(least), float(most)) for key, least, most in BOUNDS.findall(text)}
     hold = {
         (field.encode_name, float(kind.ge or 0), float(kind.le or 0))
-        for struct in (Settings, WorkDial)
+        for struct in (Settings, WorkDial, PlaygroundSettings)
         for field in msgspec.inspect.type_info(struct).fields  # type: ignore[attr-defined]
         for kind in getattr(field.type, "types", (field.type,))
         if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)

@@ -99,7 +99,7 @@ def serve(
 @configs_option
 @click.option("--detach", is_flag=True, help="Return when all of them listen; `iolab down` stops them.")
 def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
-    """Run the models (all, if none is named) as plain processes of this machine."""
+    """Run the models as plain processes of this machine; if none is named, all of them and the `playground`."""
     from iolab.configs import load_all
     from iolab.run import launcher
     from iolab.server.ending import complain
@@ -195,14 +195,17 @@ def check_config(folder: Path | None, dotenv: bool) -> None:
 
     try:
         values = configs.load_all(folder)
+        playground = configs.load_playground(folder)
     except settings.BadSetting as error:
         end(error, 2)
     if dotenv:
-        click.echo("\n".join(f"{model.environment_prefix}_PORT={values[slug].port}" for slug, model in MODELS.items()))
+        ports = {model.environment_prefix: values[slug].port for slug, model in MODELS.items()}
+        ports["PLAYGROUND"] = playground.port
+        click.echo("\n".join(f"{prefix}_PORT={port}" for prefix, port in ports.items()))
     else:
-        complain(
-            "".join(f"{configs.file_of(MODELS[slug], folder)}: port {values[slug].port}, good\n" for slug in values)
-        )
+        files = {configs.file_of(MODELS[slug], folder): values[slug].port for slug in values}
+        files[(folder or Path("the built-in")) / "playground.yaml"] = playground.port
+        complain("".join(f"{file}: port {port}, good\n" for file, port in files.items()))
 
 
 def end(error: Exception, code: int) -> NoReturn:

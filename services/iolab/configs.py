@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,12 +18,14 @@ import yaml
 from msgspec import inspect
 
 from iolab.registry import MODELS, Model
-from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Settings
+from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, PlaygroundSettings, Settings
 
 # A file of settings is a screenful; whatever is much larger is no such file.
 MOST_CHARACTERS = 1 << 20
 # Of a value in a message.
 SHOWN_CHARACTERS = 80
+# What a file is read as.
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 BROKER_URL = re.compile(r"redis://[^/@\s]+(/\d{1,3})?|redis\+socket:///[^?\0]+")
 
 
@@ -52,7 +54,7 @@ def load(model: Model, folder: Path | None, file: Path | None = None) -> Setting
         if isinstance(own.get("work"), dict) and isinstance(values.get("work"), dict):
             own["work"] = values["work"] | own["work"]
         values |= own
-    settings = _convert(values, file)
+    settings = _convert(values, file, Settings)
     _check_together(settings, model, file or file_of(model, folder))
     return settings
 
@@ -70,8 +72,9 @@ def load_all(folder: Path | None) -> dict[str, Settings]:
 
 
 def check_ports(settings: dict[str, Settings], folder: Path | None) -> None:
-    """Raise BadSetting when two models would listen on one port."""
-    owners: dict[int, Path] = {}
+    """Raise BadSetting when two models, or a model and the playground, would listen on one port."""
+    playground = (folder or Path()) / "playground.yaml"
+    owners: dict[int, Path] = {load_playground(folder).port: playground}
     for slug, values in settings.items():
         file = file_of(MODELS[slug], folder)
         other = owners.setdefault(values.port, file)
@@ -95,17 +98,22 @@ def check_compose(settings: Settings, model: Model, file: Path, environment: Map
 
     compose tells the port it published in IOLAB_PUBLISHED_PORT, its stop_grace_period in IOLAB_STOP_GRACE_SECONDS.
     """
-    published = _number(environment, "IOLAB_PUBLISHED_PORT")
-    if published is not None and published != settings.port:
-        raise BadSetting(
-            f"{file}: port: got {settings.port}, but docker-compose.yml publishes {published:g};"
-            f" expected the same: run `make up`, or set {model.environment_prefix}_PORT={settings.port} in .env"
-        )
+    check_published(settings.port, file, model.environment_prefix, environment)
     grace = _number(environment, "IOLAB_STOP_GRACE_SECONDS")
     if grace is not None and settings.drain_seconds >= grace:
         raise BadSetting(
             f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace:g} s"
             " (stop_grace_period); expected less: lower it, or set STOP_GRACE_SECONDS in .env"
+        )
+
+
+def check_published(port: int, file: Path, prefix: str, environment: Mapping[str, str]) -> None:
+    """Raise BadSetting where Compose publishes another port than the file says; `prefix` is that of its variables."""
+    published = _number(environment, "IOLAB_PUBLISHED_PORT")
+    if published is not None and published != port:
+        raise BadSetting(
+            f"{file}: port: got {port}, but docker-compose.yml publishes {published:g};"
+            f" expected the same: run `make up`, or set {prefix}_PORT={port} in .env"
         )
 
 
@@ -138,8 +146,43 @@ def _number(environment: Mapping[str, str], name: str) -> float | None:
     return float(text)
 
 
+def load_playground(folder: Path | None) -> PlaygroundSettings:
+    """The settings of the playground out of `folder`/playground.yaml; without a folder or such a file, as built in.
+
+    Raises BadSetting.
+    """
+    file = folder / "playground.yaml" if folder else None
+    if file is None or not file.exists():
+        return PlaygroundSettings()
+    settings = read_as(file, PlaygroundSettings, f"port: {PlaygroundSettings().port}")
+    _check_host(settings.host, f"{file}: host")
+    return settings
+
+
+def read_as(file: Path, kind: type[Kind], example: str) -> Kind:
+    """A YAML file as a struct of that kind; `example` is a line that could stand in it. Raises BadSetting."""
+    return _convert(_read_mapping(file, example), file, kind)
+
+
 def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
     """One file's own keys, each with a value that it may have."""
+    values = _read_mapping(file, f"port: {model.port}")
+    allowed = set(Settings.__struct_fields__) - OWN_KEYS
+    # What is every model's must not be one model's: a port or a loop has no place among the defaults.
+    allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
+    for key, value in values.items():
+        if key not in allowed:
+            names = ", ".join(sorted(allowed))
+            raise BadSetting(
+                f"{file}: {_shortened(str(key))}: got {_shown(value)}, but no such key is known here; expected one of"
+                f" {names}"
+            )
+    _convert(values, file, Settings)
+    return values
+
+
+def _read_mapping(file: Path, example: str) -> dict[str, Any]:
+    """The keys and values of one file; `example` is a line that could stand in it."""
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(MOST_CHARACTERS + 1)
@@ -163,37 +206,30 @@ def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]
         reason = _shortened(str(error) or type(error).__name__)
         raise BadSetting(f"{file}: holds a value that YAML cannot read ({reason}); expected plain settings") from None
     if values is None:
-        raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `port: {model.port}`")
+        raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `{example}`")
     if not isinstance(values, dict):
         raise BadSetting(f"{file}: holds a {type(values).__name__}; expected lines of `key: value`")
-    allowed = set(Settings.__struct_fields__) - OWN_KEYS
-    # What is every model's must not be one model's: a port or a loop has no place among the defaults.
-    allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
-    for key, value in values.items():
-        if key not in allowed:
-            names = ", ".join(sorted(allowed))
-            raise BadSetting(
-                f"{file}: {_shortened(str(key))}: got {_shown(value)}, but no such key is known here; expected one of"
-                f" {names}"
-            )
-    _convert(values, file)
     return values
 
 
-def _convert(values: dict[str, Any], file: Path | None) -> Settings:
+def _convert(values: dict[str, Any], file: Path | None, wanted: type[Kind]) -> Kind:
     try:
-        settings = msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, wanted)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         path = path.removesuffix("`")
         if unknown := re.search(r"unknown field `(.*)`", message):
             value = _at(values, path)[unknown[1]]
-            raise _bad(file, f"{path}.{_shortened(unknown[1])}", value, f"one of {_keys(path)}") from None
-        raise _bad(file, path, _at(values, path), _expectation(path)) from None
+            key = f"{path}.{_shortened(unknown[1])}".removeprefix(".")
+            raise _bad(file, key, value, f"one of {_keys(wanted, path)}") from None
+        if missing := re.search(r"missing required field `(.*)`", message):
+            key = f"{path}.{missing[1]}".removeprefix(".")
+            raise BadSetting(f"{file}: {key}: is missing; expected {_expectation(wanted, key)}") from None
+        raise _bad(file, path, _at(values, path), _expectation(wanted, path)) from None
     # No bound keeps this one out: it is neither below nor above anything.
     for key, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, float) and math.isnan(value):
-            raise _bad(file, key, value, _expectation(key))
+            raise _bad(file, key, value, _expectation(wanted, key))
     return settings
 
 
@@ -208,24 +244,26 @@ def _at(values: Any, path: str) -> Any:
     return values
 
 
-def _keys(path: str) -> str:
-    kind = _type_at(path)
+def _keys(wanted: type[msgspec.Struct], path: str) -> str:
+    kind = _type_at(wanted, path)
     assert isinstance(kind, inspect.StructType)
     return ", ".join(field.name for field in kind.fields)
 
 
-def _expectation(path: str) -> str:
+def _expectation(wanted: type[msgspec.Struct], path: str) -> str:
     """What may stand there, with its bounds: `an integer from 1 to 65535`."""
-    return _in_words(_type_at(path))
+    return _in_words(_type_at(wanted, path))
 
 
-def _type_at(path: str) -> inspect.Type:
-    kind: inspect.Type = inspect.type_info(Settings)
+def _type_at(wanted: type[msgspec.Struct], path: str) -> inspect.Type:
+    kind: inspect.Type = inspect.type_info(wanted)
     for part in re.findall(r"\w+", path):
         if isinstance(kind, inspect.StructType):
             kind = next(field.type for field in kind.fields if field.name == part)
         elif isinstance(kind, inspect.VarTupleType):
             kind = kind.item_type
+        elif isinstance(kind, inspect.DictType):
+            kind = kind.value_type
     return kind
 
 
@@ -235,6 +273,10 @@ def _in_words(kind: inspect.Type) -> str:
             return f"an integer from {least} to {most}"
         case inspect.FloatType(ge=least, le=most):
             return f"a number from {least or 0:g} to {int(most or 0)}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.DictType(value_type=value):
+            return f"names, each with {_in_words(value)}"
         case inspect.StrType(max_length=most):
             return f"text of 1 to {most} characters"
         case inspect.LiteralType(values=values):

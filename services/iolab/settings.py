@@ -108,3 +108,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def pool_size(self) -> int:
         """`workers`, or as many as concurrent.futures.ThreadPoolExecutor would take."""
         return self.workers or min(32, (os.cpu_count() or 1) + 4)
+
+
+class PlaygroundSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The playground's settings. The defaults here are those of configs/playground.yaml; a test holds them so."""
+
+    # The address to listen on. The image listens on every address of its container, and is published on loopback only.
+    host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+    port: Port = 8080
+    # How many pages may be open at once: each has an event stream.
+    pages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
+    # Seconds between two looks at what the threads do; the counters are asked for every other time.
+    look_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 0.5
+    # How long a page may be away before all that it has opened is ended.
+    away_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 60
+    # Connections that all pages together may have open, loads included.
+    connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    # Of one load: its connections, seconds and bytes of a message; and how many loads may run at once.
+    load_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    load_seconds: Annotated[int, msgspec.Meta(ge=1, le=600)] = 20
+    load_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024)] = 65536
+    loads: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+    # Bytes that one saying may have, and that are sent at most to a server whose answers nobody reads.
+    say_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024)] = 4096
+    flood_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024 * 1024)] = 16 * 1024 * 1024
+    # How far the work dial of a server may be turned from here.
+    most_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 2000
+    most_cpu_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 200_000

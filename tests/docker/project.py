@@ -113,6 +113,7 @@ class Project(ComposeTarget):
             **UNCHECKED,
             "BUSY_POLL_CPUS": str(BUSY_POLL_CPUS),
             # Empty: the engine picks one.
+            "PLAYGROUND_HOST_PORT": "",
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
             **variables,
         }

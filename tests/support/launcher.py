@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from iolab.run.launcher import PLAYGROUND
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
 from tests.support.process import environment
@@ -29,19 +30,21 @@ SLUGS = ("epoll_loop", "prefork_epoll")
 class Launcher:
     """The command in a folder of its own, with ports that were free a moment ago."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, slugs: Sequence[str] = SLUGS) -> None:
         self._folder = folder
+        self._slugs = slugs
         self.run_files = folder / "run" / "files"
         self._environment = environment(folder, {"IOLAB_RUN_DIR": str(self.run_files)})
         self.configs = folder / "configs"
         shutil.copytree(CHECKOUT / "configs", self.configs)
-        self.ports = {slug: free_port() for slug in SLUGS}
-        for slug in SLUGS:
+        self.ports = {slug: free_port() for slug in slugs}
+        for slug in slugs:
             self.configure(slug)
 
     def configure(self, slug: str, **settings: object) -> None:
         values = {"port": self.ports[slug], **settings}
-        (self.configs / "models" / f"{slug}.yaml").write_text(yaml.safe_dump(values))
+        file = "playground.yaml" if slug == PLAYGROUND else f"models/{slug}.yaml"
+        (self.configs / file).write_text(yaml.safe_dump(values))
 
     @contextlib.contextmanager
     def begin(self, *words: str, command: Sequence[str] = COMMAND) -> Iterator[subprocess.Popen[str]]:
@@ -68,7 +71,7 @@ class Launcher:
 
     def up(self) -> list[int]:
         """Start all, detached; the pids of the servers."""
-        code, _, errors = self.run("up", "--detach", *SLUGS)
+        code, _, errors = self.run("up", "--detach", *self._slugs)
         assert code == 0, errors
         return self.pids()
 
@@ -77,7 +80,7 @@ class Launcher:
         self, *, command: Sequence[str] = COMMAND
     ) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
         """`iolab up` in the foreground, when it waits for its servers; it, and the servers' processes."""
-        with self.begin("up", *SLUGS, command=command) as up:
+        with self.begin("up", *self._slugs, command=command) as up:
             assert up.stderr
             said = []
             while (line := up.stderr.readline()) != "Ctrl-C stops them.\n":

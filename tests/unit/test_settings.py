@@ -169,8 +169,31 @@ def test_the_ports_of_the_files_become_lines_of_an_environment_file(tmp_path: Pa
     )
     lines = dict(line.split("=") for line in run.stdout.splitlines())
     assert lines == {f"{slug.upper()}_PORT": str(model.port) for slug, model in MODELS.items()} | {
-        "EPOLL_LOOP_PORT": "9104"
+        "EPOLL_LOOP_PORT": "9104",
+        "PLAYGROUND_PORT": "8080",
     }
+
+
+PLAYGROUND_BAD = {
+    "a key there is not": ("prot: 1", "prot: got 1, expected one of away_seconds|prot: got 1, expected one of host"),
+    "an address of the world": ("host: 0.0.0.0", "host: got 0.0.0.0, expected one of 127.0.0.1, ::1"),
+    "no port": ("port: 0", "port: got 0, expected an integer from 1 to 65535"),
+    "too many pages": ("pages: 1001", "pages: got 1001, expected an integer from 1 to 1000"),
+    "no time at all": ("look_seconds: 0", "look_seconds: got 0, expected a number from 0.1 to 60"),
+    "no number": ("away_seconds: .nan", "away_seconds: got .nan, expected a number from 1 to 3600"),
+    "a list": ("- port", "holds a list; expected lines of `key: value`"),
+    "nothing": ("", "is empty; expected lines of `key: value`, such as `port: 8080`"),
+    "a model's port": ("port: 8004", "port: got 8004, which .*playground.yaml has too"),
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), PLAYGROUND_BAD.values(), ids=PLAYGROUND_BAD.keys())
+def test_a_bad_file_of_the_playground_is_one_line_too(text: str, complaint: str, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "playground.yaml").write_text(text)
+    with pytest.raises(BadSetting, match=complaint) as told:
+        configs.load_all(folder)
+    assert "\n" not in str(told.value)
 
 
 def test_a_port_that_compose_does_not_publish_names_both_files_and_the_remedy(tmp_path: Path) -> None:

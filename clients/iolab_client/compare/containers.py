@@ -186,6 +186,7 @@ class Containers:
             "BUSY_POLL_CPUS": str(len(self._server_cpus) or 1),
             # Empty: the engine picks a port, so that the user's servers keep theirs.
             **{f"{model.environment_prefix}_HOST_PORT": "" for model in MODELS.values()},
+            "PLAYGROUND_HOST_PORT": "",
         }
         if self._configs:
             variables["IOLAB_CONFIGS"] = str(self._configs)

@@ -43,14 +43,21 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     # How long its threads were ready to run and did not, added up; None: the kernel does not tell it.
     waited_seconds: float | None
     counters: Counters | None
+    # The settings in force, as text; empty for a server that tells none.
+    settings: dict[str, str] = {}
 
 
 def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
     """Ask the server now. Raises admin.Unreachable, also where it is no server of iolab's."""
     text = admin.fetch(target, "/metrics", deadline_seconds=deadline_seconds)
     # Nearer to the moment of counting than the time of asking: a suspended server counts once it runs again.
-    at = time.monotonic()
+    return understand(target, text, at=time.monotonic())
+
+
+def understand(target: Target, text: str, *, at: float) -> Metrics:
+    """What the target's /metrics said at that moment, monotonic seconds. Raises admin.Unreachable as `read` does."""
     families = admin.parse_metrics(target, text)
+    settings = _settings(families)
 
     def number(name: str, **labels: str) -> float:
         found = admin.value(families, f"iolab_{name}", **labels)
@@ -70,7 +77,7 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
         memory_bytes=count("process_resident_memory_bytes"),
         threads=count("process_threads"),
         processes=count("processes"),
-        cpus=_cpus(families),
+        cpus=tuple(int(number) for number in re.findall(r"\d+", settings.get("cpus", ""))),
         waited_seconds=admin.value(families, "iolab_process_run_queue_seconds_total"),
         counters=Counters(
             open=count("connections_open"),
@@ -84,13 +91,14 @@ def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
         )
         if counts_connections
         else None,
+        settings=settings,
     )
 
 
-def _cpus(families: list[Metric]) -> tuple[int, ...]:
-    """The processors that it was pinned to, by its settings."""
+def _settings(families: list[Metric]) -> dict[str, str]:
+    """The settings in force, as the server tells them."""
     for family in families:
         for sample in family.samples:
             if sample.name == "iolab_settings_info":
-                return tuple(int(number) for number in re.findall(r"\d+", sample.labels.get("cpus", "")))
-    return ()
+                return dict(sample.labels)
+    return {}

@@ -119,6 +119,17 @@ def resolve_admins(wanted: Sequence[Model | Address]) -> list[Target]:
     return [target if target.model else replace(target, admin=target.address) for target in resolve(wanted)]
 
 
+def resolve_known() -> dict[str, Target]:
+    """Where each model is that is known without asking the engine: in the client's container all of them, on the
+    Docker network; elsewhere those that left a run file.
+
+    Raises BadConfig where a YAML file is needed and bad.
+    """
+    if os.environ.get("IOLAB_IN_COMPOSE") == "1":
+        return _in_compose(list(MODELS.values()))
+    return {server.model: _process(server) for server in run_files.running() if server.model in MODELS}
+
+
 def resolve_admin(wanted: Model | Address) -> Target:
     """Where the admin pages of one are."""
     (target,) = resolve_admins([wanted])

@@ -1,4 +1,4 @@
-"""All models as plain processes of this machine: `iolab up` and `iolab down`, for where there is no Docker.
+"""All models, and the playground, as plain processes: `iolab up` and `iolab down`, for where there is no Docker.
 
 Whoever calls has blocked the stop's signals. They are taken between two steps, so that none is lost in a moment in
 which nobody would end what was started.
@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
+from iolab.configs import load_playground
 from iolab.kernel.parent import told_of_parents_end
 from iolab.registry import MODELS, find
 from iolab.run import run_files
@@ -28,6 +30,9 @@ START_SECONDS = 30
 # How long `stop` waits beyond the servers' own drain_seconds.
 GRACE_SECONDS = 10
 TICK_SECONDS = 0.05
+# Not a model, and not of this package: it is what shows them in a browser. What it has that the core has not.
+PLAYGROUND = "playground"
+PLAYGROUND_NEEDS = ("iolab_client", "aiohttp", "numpy")
 
 
 class LaunchError(Exception):
@@ -37,15 +42,16 @@ class LaunchError(Exception):
 def start(
     slugs: tuple[str, ...], settings: Mapping[str, Settings], folder: Path | None, *, detach: bool
 ) -> tuple[list[Running], dict[str, str]]:
-    """Start the models `slugs` (all, if empty), each once: one that runs since an earlier call is stopped first.
+    """Start the models `slugs` (all and the playground, if empty), each once: one that runs already is stopped first.
 
     `settings` are those of all models, which each server reads again from `folder`. Returns the servers, and why each
-    model that this machine cannot run was left out. Detached servers log to files in the run folder. Raises
+    that this machine cannot run was left out. Detached servers log to files in the run folder. Raises
     LaunchError, KeyboardInterrupt.
     """
-    chosen = [find(slug).slug for slug in slugs] or list(MODELS)
+    chosen = [slug if slug == PLAYGROUND else find(slug).slug for slug in slugs] or [*MODELS, PLAYGROUND]
     stop(chosen)
-    reasons = {slug: reason for slug in chosen if (reason := MODELS[slug].unavailable(settings[slug]))}
+    ports = {PLAYGROUND: load_playground(folder).port} | {slug: values.port for slug, values in settings.items()}
+    reasons = {slug: reason for slug in chosen if (reason := _unavailable(slug, settings))}
     chosen = [slug for slug in chosen if slug not in reasons]
     if not chosen:
         raise LaunchError("\n".join(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items()))
@@ -56,8 +62,8 @@ def start(
             started[slug] = _start(slug, folder, detach=detach)
         for slug, process in started.items():
             server = _wait_until_announced(slug, process, detach=detach)
-            if server.port != settings[slug].port:
-                raise LaunchError(f"{slug} listens on {server.port} instead of {settings[slug].port}")
+            if server.port != ports[slug]:
+                raise LaunchError(f"{slug} listens on {server.port} instead of {ports[slug]}")
             servers.append(server)
     except BaseException:
         # A signal too: half of them is not what was asked for.
@@ -121,16 +127,29 @@ def table(servers: list[Running]) -> str:
     """Who listens where, and a line to try."""
     rows = [("model", "address", "try it")]
     for server in servers:
-        rows.append(
-            (server.model, shown(server.host, server.port), f"printf 'hi\\n' | nc -N {server.host} {server.port}")
-        )
+        address = shown(server.host, server.port)
+        line = f"printf 'hi\\n' | nc -N {server.host} {server.port}"
+        if server.model == PLAYGROUND:
+            line = f"open http://{address} in a browser"
+        rows.append((server.model, address, line))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{model:{widths[0]}}  {address:{widths[1]}}  {line}" for model, address, line in rows)
 
 
+def _unavailable(slug: str, settings: Mapping[str, Settings]) -> str | None:
+    """Why this machine cannot run it; None if it can."""
+    if slug != PLAYGROUND:
+        return MODELS[slug].unavailable(settings[slug])
+    missing = [name for name in PLAYGROUND_NEEDS if find_spec(name) is None]
+    return f"{missing[0]} is not installed; pip install 'iolab[client]'" if missing else None
+
+
 def _start(slug: str, folder: Path | None, *, detach: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "iolab", "serve", slug, *(["--configs", str(folder)] if folder else [])]
+    words = ["iolab_client", slug] if slug == PLAYGROUND else ["iolab", "serve", slug]
+    command = [sys.executable, "-P", "-m", *words]
     environment = os.environ | {run_files.STARTED_BY: run_files.BY_UP}
+    if folder:
+        environment["IOLAB_CONFIGS"] = str(folder)
     if not detach:
         # A group of its own: what a terminal sends to `iolab up` is passed on by it, once. It is told to stop where
         # `iolab up` could pass on nothing any more.
