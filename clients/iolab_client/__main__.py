@@ -10,9 +10,21 @@ if __name__ == "__main__":
 import click
 
 from iolab.program import Program
-from iolab_client.commands import check, compare, experiment, load, metrics, playground, report, threads, top, try_
+from iolab_client.commands import (
+    check,
+    compare,
+    experiment,
+    load,
+    metrics,
+    playground,
+    report,
+    threads,
+    top,
+    trace,
+    try_,
+)
 
-COMMANDS = (try_, check, load, compare, report, experiment, threads, metrics, top, playground)
+COMMANDS = (try_, check, load, compare, report, experiment, threads, metrics, top, trace, playground)
 
 
 @click.group(cls=Program, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})

@@ -93,15 +93,19 @@ class BadConfig(click.ClickException):
     exit_code = 2
 
 
+def configs_folder() -> Path | None:
+    """The folder of YAML files: $IOLAB_CONFIGS or ./configs; None if there is none, and the built-in settings hold."""
+    folder = Path(os.environ.get("IOLAB_CONFIGS") or "configs")
+    return folder if "IOLAB_CONFIGS" in os.environ or folder.is_dir() else None
+
+
 def configured(model: Model) -> Settings:
     """The model's settings by the YAML files in $IOLAB_CONFIGS or ./configs, else the built-in ones.
 
     Raises BadConfig.
     """
-    folder = Path(os.environ.get("IOLAB_CONFIGS") or "configs")
-    chosen = model.slug in MODELS and ("IOLAB_CONFIGS" in os.environ or folder.is_dir())
     try:
-        return load(model, folder if chosen else None)
+        return load(model, configs_folder() if model.slug in MODELS else None)
     except BadSetting as error:
         raise BadConfig(str(error)) from None
 

@@ -1,0 +1,119 @@
+"""`trace`: a recorded timeline of what every thread of a model waits in while a few clients ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.table import Table
+
+from iolab.program import WholeNumber
+from iolab.registry import MODELS, Model
+from iolab_client.servers.targets import Wanted, configs_folder
+from iolab_client.terminal import screen
+from iolab_client.trace import telling
+from iolab_client.trace.drawing import draw
+from iolab_client.trace.lanes import Timeline
+from iolab_client.trace.recording import CannotTrace, Recording, Script, record
+
+MOST_CLIENTS, MOST_MESSAGES, MOST_WAIT_MS = 16, 20, 2000
+# Columns of the table; the rest of the calls are added up.
+MOST_NAMES = 8
+
+
+@click.command("trace")
+@click.argument("models", metavar="[MODEL]...", nargs=-1, type=Wanted())
+@click.option(
+    "-c", "--clients", type=WholeNumber(1, MOST_CLIENTS), default=3, show_default=True,
+    help=f"How many clients ask, one a little after the other; at most {MOST_CLIENTS}.",
+)  # fmt: skip
+@click.option(
+    "-n", "--messages", type=WholeNumber(1, MOST_MESSAGES), default=2, show_default=True,
+    help=f"Messages of each; at most {MOST_MESSAGES}.",
+)  # fmt: skip
+@click.option(
+    "--wait-ms", type=WholeNumber(0, MOST_WAIT_MS), default=50, show_default=True,
+    help=f"How long each answer waits, in the model's own way: milliseconds, at most {MOST_WAIT_MS:,}.",
+)  # fmt: skip
+@click.option(
+    "--tries", type=WholeNumber(1, 20), default=1, show_default=True,
+    help="Record each model so often, and take the recording that was over first: on a busy machine.",
+)  # fmt: skip
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw all models in one picture.")
+@click.option("--each", type=click.Path(path_type=Path, file_okay=False), help="Draw a picture of each in this folder.")
+@click.option(
+    "--strace", "raw", type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what strace wrote in this folder; https://ui.perfetto.dev opens it.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the timelines as JSON.")
+def command(
+    models: tuple[Any, ...],
+    clients: int,
+    messages: int,
+    wait_ms: int,
+    tries: int,
+    svg: Path | None,
+    each: Path | None,
+    raw: Path | None,
+    as_json: bool,
+) -> None:
+    """Record what every thread of MODEL (of all, if none is named) waits in while a few clients ask it.
+
+    A fresh server is started under strace; ptrace slows every call of it. Prints the system calls for each answer.
+    """
+    script = Script(clients=clients, messages=messages, wait_ms=wait_ms)
+    recordings = [_quickest(model, script, tries) for model in _subjects(models)]
+    timelines = [one.timeline for one in recordings]
+    if raw:
+        for one in recordings:
+            for name, text in one.texts.items():
+                _write(raw / f"{name}.strace", text)
+    if each:
+        span = max(one.end for one in timelines)
+        for timeline in timelines:
+            _write(each / f"{timeline.model}.svg", draw([timeline], span=span))
+    if svg:
+        _write(svg, draw(timelines))
+    if as_json:
+        screen.print_json(msgspec.to_builtins(timelines))
+    else:
+        screen.print_table(table(timelines))
+
+
+def _subjects(models: Sequence[Any]) -> list[Model]:
+    """The models, each once. Raises click.UsageError."""
+    for one in models:
+        if not isinstance(one, Model) or one.slug not in MODELS:
+            name = one.slug if isinstance(one, Model) else ":".join(map(str, one))
+            raise click.UsageError(f"{name}: only models are traced, because the server is started for it")
+    return list(dict.fromkeys(models)) or list(MODELS.values())
+
+
+def _quickest(model: Model, script: Script, tries: int) -> Recording:
+    """Of several recordings that in which the machine was least in the way."""
+    try:
+        return min((record(model, script, configs_folder()) for _ in range(tries)), key=lambda one: one.timeline.end)
+    except CannotTrace as error:
+        raise click.ClickException(str(error)) from None
+
+
+def table(timelines: Sequence[Timeline]) -> Table:
+    """System calls for each answer, by name: a row for each model, those that fail in brackets."""
+    shown = Table(title="system calls for each answer", title_justify="left", caption=telling.CAUTION)
+    shown.add_column("model")
+    shown.add_column("all", justify="right")
+    shown.add_column("by name")
+    for one in timelines:
+        shown.add_row(one.model, f"{sum(one.calls.values()) / one.answers:.1f}", screen.plain(telling.calls(one)))
+    return shown
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or file}: {error.strerror or error}") from None
