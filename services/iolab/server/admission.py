@@ -1,4 +1,4 @@
-"""Admission: who is accepted, who is refused, and for how long nobody is, where the capacity has run out."""
+"""Admission: which clients are accepted or refused, and how long accepting pauses when the capacity has run out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from iolab.settings import FD_SETSIZE
 
 # How long a server that is out of descriptors or memory leaves its listener alone (trio waits as long).
 PAUSE_SECONDS = 0.1
-# How many clients a turn accepts or refuses at most: whoever connects again and again stalls nobody for longer.
+# The most clients that a turn accepts or refuses: a flood of connections stalls established clients no longer.
 ACCEPTS_A_TURN = 16
 
-# Logs an event with its fields, now and then.
+# Logs an event with its fields, at a limited rate.
 Warn = Callable[..., None]
 
 
 class Admission:
-    """Accepts for one server, as far as its limits go. `selects`: select(2) is to watch the descriptors."""
+    """Accepts clients for one server, within its limits. `selects`: select(2) is to watch the descriptors."""
 
     def __init__(
         self, listener: socket.socket, limits: Limits, stop: Stop, books: Books, warn: Warn, *, selects: bool
     ) -> None:
-        # 0, or when to accept again after the capacity ran out.
+        # When to accept again after the capacity ran out; 0: there is no pause.
         self.paused_until = 0.0
         self._listener = listener
         self._limits = limits
@@ -41,14 +41,14 @@ class Admission:
         self._descriptor_end = FD_SETSIZE if selects else None
 
     def accept_some(self) -> Iterator[socket.socket]:
-        """Those who wait and may stay, of ACCEPTS_A_TURN clients at most; at the stop, of all who are in the queue.
+        """Accept at most ACCEPTS_A_TURN clients, at the stop all that are in the queue; yield those that are admitted.
 
-        It ends earlier when nobody waits (if the listener does not block), or when nobody is accepted. Whoever is left
-        keeps the listener readable, and has the next turn. Those above `max_connections` are closed here; capacity
-        errors start a pause. Other errors are bugs.
+        It ends earlier when the queue is empty (if the listener does not block), and during a pause. Clients left in
+        the queue keep the listener readable, and have the next turn. Those above `max_connections` are closed here;
+        capacity errors start a pause. Other errors are bugs.
         """
         self.resumed()
-        # At the stop the listener closes behind them: nobody else has a turn.
+        # At the stop there is no next turn: the listener closes.
         most = ACCEPTS_A_TURN + (accept_queue(self._listener) if self._stop.requested else 0)
         for _ in range(most):
             if self.paused_until or self._listener.fileno() < 0:
@@ -66,7 +66,7 @@ class Admission:
                 sock.close()
 
     def admitted(self, sock: socket.socket) -> bool:
-        """Whether the model can hold one more connection; one that it cannot is counted as refused."""
+        """Whether the model can hold one more connection; if not, it is counted as refused."""
         room = self._places_taken() < self._limits.max_connections
         if room and (self._descriptor_end is None or sock.fileno() < self._descriptor_end):
             return True
@@ -75,14 +75,14 @@ class Admission:
         return False
 
     def not_accepted(self, error: OSError) -> None:
-        """What an accept that failed means: a pause, a client that is gone already, or a bug, which is raised."""
+        """Handle a failed accept: pause for want of capacity, ignore a client that is gone, raise a bug."""
         if error.errno in CAPACITY:
             self.pause(error)
         elif error.errno not in GONE_BEFORE_ACCEPT:
             raise error
 
     def pause(self, error: Exception) -> None:
-        """Accept nobody for 100 ms: a listener out of descriptors stays readable, so that asking on would spin."""
+        """Pause accepting for 100 ms: without descriptors the listener stays readable, and the loop would spin."""
         self.paused_until = time.monotonic() + PAUSE_SECONDS
         self._books.paused()
         descriptors = self._limits.descriptors
@@ -100,15 +100,15 @@ class Admission:
         return True
 
     def wait_for_capacity(self) -> None:
-        """Sleep until a pause is over, or the stop is requested: for a model that accepts in a thread of its own."""
+        """Sleep until a pause is over or the stop is requested: for a model that accepts in a thread of its own."""
         while self.paused_until and not self.resumed():
             if self._stop.wait(self.pause_left()):
                 self.paused_until = 0.0
 
     def close_listener(self) -> bool:
-        """At the stop, once `accept_some` has nobody left; return whether it is closed.
+        """Close the listener at the stop, once `accept_some` has emptied its queue; return whether it is closed.
 
-        A pause keeps it open: those in its queue came before the stop, and are accepted when others have left.
+        A pause keeps it open: clients in its queue came before the stop, and are accepted when others have left.
         """
         if self.paused_until:
             return False
@@ -116,15 +116,15 @@ class Admission:
         return True
 
     def wake_accept_at_stop(self) -> None:
-        """Have the stop end an accept(2) that blocks in the calling thread.
+        """Make the stop end an accept(2) that blocks in the calling thread.
 
-        It can watch no descriptor, and shutting the listener down would reset those in its queue. The signal ends the
-        call with EINTR, and Python calls again, on a listener that no longer blocks.
+        That thread can watch no other descriptor, and shutting the listener down would reset the clients in its queue.
+        The signal ends the call with EINTR, and Python repeats it on a listener that no longer blocks.
         """
         thread = threading.get_ident()
 
         def wake() -> None:
-            # Closed by now: then nobody blocks.
+            # The listener may be closed by now: then no thread blocks.
             with contextlib.suppress(OSError):
                 self._listener.setblocking(False)
                 signal.pthread_kill(thread, WAKE)

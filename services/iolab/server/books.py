@@ -12,7 +12,7 @@ from iolab import log
 
 
 class Silence:
-    """How long a number has stood still, as far as repeated looks tell: no clock is read for a message."""
+    """How long a number has not changed, as far as repeated looks tell, so that no message costs a clock reading."""
 
     __slots__ = ("_moved", "_since")
 
@@ -20,12 +20,12 @@ class Silence:
         self.end()
 
     def end(self) -> None:
-        """It begins anew with the next look."""
+        """End the silence; it begins anew with the next look."""
         self._moved = -1
         self._since = 0.0
 
     def seconds(self, now: float, moved: int) -> float:
-        """One look: seconds since the number `moved` was first seen, by the clock that tells `now`."""
+        """Look once: return the seconds since the number `moved` was first seen, by the clock of `now`."""
         if moved != self._moved:
             self._moved = moved
             self._since = now
@@ -33,7 +33,7 @@ class Silence:
 
 
 class Peer:
-    """One accepted client and its counters. Whoever serves it is the only one who writes them: nothing is locked."""
+    """One accepted client and its counters. Only the thread that serves it writes them, so nothing is locked."""
 
     __slots__ = ("answers", "error", "finishing", "received_bytes", "sock")
 
@@ -41,14 +41,14 @@ class Peer:
         self.sock = sock
         self.answers = 0
         self.received_bytes = 0
-        # This side ends it, because it is idle or the server stops: what still comes is thrown away.
+        # This side ends it, because it is idle or the server stops; later input is discarded.
         self.finishing = False
-        # Why it broke, if it did.
+        # Why the connection failed, if it did.
         self.error: Exception | None = None
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes of answers that were given to the kernel, or to a framework. Each kind of peer counts them its way."""
+        """Bytes of answers given to the kernel, or to a framework. Each kind of peer counts them in its own way."""
         raise NotImplementedError
 
     def buffered(self) -> int:
@@ -57,12 +57,12 @@ class Peer:
 
     @property
     def lost(self) -> bool:
-        """Whether it ended by a fault of the peer, or for want of an answer; not after this side had ended it."""
+        """Whether it ended by the peer's fault, or for want of an answer, before this side began to end it."""
         return self.error is not None and not self.finishing
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """All that has happened since the start."""
+    """Everything counted since the start."""
 
     accepted: int = 0
     refused: int = 0
@@ -74,19 +74,19 @@ class Totals(msgspec.Struct, kw_only=True):
     sent_bytes: int = 0
 
     def add(self, more: Totals) -> None:
-        """Add those of another server."""
+        """Add another server's totals."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(more, name))
 
     def add_peer(self, peer: Peer) -> None:
-        """Add what a peer has counted."""
+        """Add a peer's counters."""
         self.answers += peer.answers
         self.received_bytes += peer.received_bytes
         self.sent_bytes += peer.sent_bytes - peer.buffered()
 
 
 class Books:
-    """Who is there, and what has happened. A peer's counters are its own until it is gone, or somebody asks."""
+    """The open connections and the totals. A peer's counters are added when it ends, or when totals are asked for."""
 
     def __init__(self) -> None:
         self._open: set[Peer] = set()
@@ -110,12 +110,12 @@ class Books:
             log.debug("lost", error=str(peer.error))
 
     def turn_away(self, peer: Peer) -> None:
-        """Close, at the stop, a client whom no worker has begun to serve, and the books on it."""
+        """At the stop, close a client that no worker has begun to serve, and take it off the books."""
         peer.sock.close()
         self.closed(peer, unserved=True)
 
     def refused(self) -> int:
-        """Count a client who found no place; return how many there were."""
+        """Count a refused client; return how many there were."""
         with self._lock:
             self._totals.refused += 1
             return self._totals.refused
@@ -126,22 +126,22 @@ class Books:
             self._totals.pauses += 1
 
     def open_count(self) -> int:
-        """How many connections are open, those that wait for a worker among them."""
+        """How many connections are open, including those that wait for a worker."""
         return len(self._open)
 
     def open_peers(self) -> list[Peer]:
-        """Those that are open at this moment."""
+        """The connections that are open at this moment."""
         with self._lock:
             return list(self._open)
 
     def for_each_open(self, call: Callable[[Peer], object]) -> None:
-        """Call with each open connection; none of them can leave the books meanwhile."""
+        """Do `call` for each open connection; none of them can leave the books meanwhile."""
         with self._lock:
             for peer in self._open:
                 call(peer)
 
     def totals(self) -> Totals:
-        """The totals with the connections that are still open."""
+        """The totals, including the connections that are still open."""
         with self._lock:
             totals = msgspec.structs.replace(self._totals)
             for peer in self._open:

@@ -6,11 +6,11 @@ import errno
 
 
 class CannotServe(Exception):
-    """What the model needs beside its listener is not to be had. The message is the one line that the user is shown."""
+    """The model lacks something that it needs beside its listener. The message is the one line shown to the user."""
 
 
 CAPACITY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# The client was gone, or the network failed it, before accept(2) returned it: see accept(2), "Error handling".
+# The client was gone, or its network failed, before accept(2) returned it: see accept(2), "Error handling".
 GONE_BEFORE_ACCEPT = frozenset(
     {
         errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
@@ -19,5 +19,5 @@ GONE_BEFORE_ACCEPT = frozenset(
 )  # fmt: skip
 
 
-# Errors that no peer can cause: a descriptor that is closed or no socket, a wrong argument or address.
+# Errors that no peer can cause: a closed descriptor, one that is no socket, a wrong argument or address.
 BUGS = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EFAULT})

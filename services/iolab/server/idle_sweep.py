@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-# Ten looks bring a connection's end to within a tenth of `idle_seconds`.
+# With ten looks a connection ends at most a tenth of `idle_seconds` late.
 LOOKS = 10
 
 
 class IdleSweep:
-    """The looks of one server; `seconds` between two of them, 0 if there are none."""
+    """One server's looks for idle connections, `seconds` apart; 0: there are none."""
 
     def __init__(self, idle_seconds: float) -> None:
         self.seconds = idle_seconds / LOOKS
@@ -18,16 +18,16 @@ class IdleSweep:
         self._last_look = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time for a look; if so, the next one is due a while later."""
+        """Whether a look is due; if so, set when the next one is."""
         if not self.seconds or time.monotonic() < self.due_at:
             return False
         self.due_at = time.monotonic() + self.seconds
         return True
 
     def clock(self) -> float:
-        """The clock of the clients' silence, in seconds; to be asked once for each look at all of them.
+        """The clock that measures the clients' silence, in seconds; to be read once for each look at all of them.
 
-        It goes on by two sweeps at most: in a turn that took longer the server was busy, and heard nobody.
+        It advances by two sweeps at most: in a longer turn the server was busy, and read nothing.
         """
         now = time.monotonic()
         self._clock += min(now - self._last_look, 2 * self.seconds)

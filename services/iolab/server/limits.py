@@ -1,4 +1,4 @@
-"""What really holds: the settings after the kernel had its say."""
+"""The limits in force: the settings as the kernel applies them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iolab.settings import RESERVE, SELECT_LIMIT, Settings
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What really holds: the settings after the kernel had its say."""
+    """The limits in force: the settings as the kernel applies them."""
 
     max_connections: int
     backlog: int
@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effective_limits(model: Model, settings: Settings, listener: socket.socket) -> Limits:
-    """The settings after the kernel had its say: the queue as listen(2) cut it, descriptors, threads, buffers."""
+    """The settings as the kernel applies them: the backlog as listen(2) cut it, descriptors, threads, buffers."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     threads = thread_limit()
     bounds = [descriptors - RESERVE]
@@ -48,7 +48,7 @@ def effective_limits(model: Model, settings: Settings, listener: socket.socket) 
 
 
 def thread_limit() -> int | None:
-    """The least of pids.max of this process's cgroups (v2 or v1) and all groups above them, and RLIMIT_NPROC.
+    """The lowest of RLIMIT_NPROC and the pids.max of this process's cgroups (v2 or v1) and all groups above them.
 
     None: there is no limit.
     """
@@ -57,7 +57,7 @@ def thread_limit() -> int | None:
         _, controllers, path = line.split(":", 2)
         root = Path("/sys/fs/cgroup/pids" if controllers == "pids" else "/sys/fs/cgroup")
         if controllers in ("", "pids"):
-            # In a container the path may be the host's, of which the mount shows the container's own group as its root.
+            # In a container the path may be the host's, while the root of the mount is the container's own group.
             own = Path(path.lstrip("/"))
             for group in (own, *own.parents):
                 with contextlib.suppress(OSError, ValueError):

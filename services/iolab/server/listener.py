@@ -12,7 +12,7 @@ EVERY_IPV4_ADDRESS = "0.0.0.0"
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Bind and listen. What is set here once, accepted sockets inherit on Linux. Raises OSError."""
+    """Bind and listen. On Linux accepted sockets inherit the options set here. Raises OSError."""
     listener = bind(settings, settings.port)
     set_options(listener, settings)
     listener.listen(settings.backlog)
@@ -22,8 +22,8 @@ def listen(settings: Settings) -> socket.socket:
 def listen_together(settings: Settings, count: int) -> list[socket.socket]:
     """`count` listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Raises OSError.
 
-    With that option a second server of the same user would join them unnoticed: whoever binds without it is refused
-    while anybody listens.
+    With that option a second server of the same user would join them unnoticed. So a probe first binds without it,
+    which fails while another server listens.
     """
     with bind(settings, settings.port) as probe:
         port = probe.getsockname()[1]
@@ -35,9 +35,9 @@ def listen_together(settings: Settings, count: int) -> list[socket.socket]:
 
 
 def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket on the port, which is not kept from it by connections of an earlier server. Raises OSError.
+    """A socket bound to the port, even while connections of an earlier server are left. Raises OSError.
 
-    `::` is every address of both families, and of IPv4 alone where the kernel has no other.
+    `::` is every address of both families, or of IPv4 alone where the kernel has no IPv6.
     """
     host = settings.host
     if host == EVERY_ADDRESS and not _has_ipv6():
@@ -49,7 +49,7 @@ def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socke
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
     if family == socket.AF_INET6:
-        # Whatever net.ipv6.bindv6only says.
+        # Both families, whatever net.ipv6.bindv6only says.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
         sock.bind(address)
@@ -60,12 +60,12 @@ def bind(settings: Settings, port: int, *, shared: bool = False) -> socket.socke
 
 
 def shown(host: str, port: int) -> str:
-    """An address as people write it: of IPv6 in brackets."""
+    """An address as people write it: IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _has_ipv6() -> bool:
-    """Whether the kernel makes such sockets: it may be built or started without."""
+    """Whether the kernel has IPv6: it may be built or booted without."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
     except OSError:
@@ -74,9 +74,9 @@ def _has_ipv6() -> bool:
 
 
 def set_options(listener: socket.socket, settings: Settings) -> None:
-    """What accepted sockets inherit: answers leave at once, and a peer that has vanished is found out.
+    """Set what accepted sockets inherit: answers leave at once, and a vanished peer is detected.
 
-    A byte that was sent as urgent (MSG_OOB) stays in the stream: without SO_OOBINLINE recv(2) leaves it out, tcp(7).
+    A byte sent as urgent (MSG_OOB) stays in the stream: without SO_OOBINLINE recv(2) leaves it out, tcp(7).
     """
     probe_seconds = settings.keepalive_seconds
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

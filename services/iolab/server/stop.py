@@ -20,18 +20,18 @@ from iolab.server.ending import leave
 
 # SIGHUP: the terminal was closed. SIGQUIT: Ctrl-\ in it.
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-# One stop may be sent twice: `timeout` signals its child and then the group that it is in. So only a signal that comes
-# this long after the first one is a second one.
+# One stop may be sent twice: `timeout` signals its child, and then the child's group. So a signal counts as a second
+# one only this long after the first.
 AGAIN_SECONDS = 1.0
-# Sent to a thread of our own, it ends a system call that blocks with EINTR, and nothing more.
+# Sent to one of our threads, it ends a blocking system call with EINTR, and does nothing else.
 WAKE = signal.SIGUSR1
 
 
 def block_signals() -> None:
-    """Hold the signals back until `Stop.watch` waits for them; threads started later inherit it.
+    """Block the signals until `Stop.watch` waits for them; threads started later inherit the mask.
 
-    A SIGHUP that is ignored, as nohup(1) has it, stays ignored: once blocked, it would be kept and taken for a stop.
-    Called once, in the main thread: it alone may say what WAKE does.
+    A SIGHUP that nohup(1) has set to be ignored is not blocked: it would be kept pending and taken for a stop.
+    To be called once, in the main thread, which alone may set the handler of WAKE.
     """
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ignored)
@@ -40,14 +40,14 @@ def block_signals() -> None:
 
 
 def open_signals() -> int:
-    """A descriptor that is readable while one of the SIGNALS waits, for a process whose only thread is a loop.
+    """A descriptor that is readable while one of the SIGNALS is pending, for a process whose only thread is a loop.
 
-    signalfd(2), for which Python has no name. Take the signal with sigtimedwait(2).
+    It is a signalfd(2), which Python does not offer. Take the signal with sigtimedwait(2).
     """
-    # Most servers never need it, and to import it would be a twentieth of their start.
+    # Imported here: most servers never need it, and it would be a twentieth of their start.
     import ctypes
 
-    # sigset_t: an array of longs, a bit for each signal; no signal that matters is above the first long.
+    # sigset_t: an array of longs, a bit for each signal; all SIGNALS are in the first long.
     mask = struct.pack("L", sum(1 << (number - 1) for number in SIGNALS)).ljust(128, b"\0")
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
@@ -57,14 +57,14 @@ def open_signals() -> int:
 
 
 class Stop:
-    """Becomes readable when the process is told to stop, so that every model can wait for it beside its sockets."""
+    """Readable once the process is told to stop, so that every model can wait for it beside its sockets."""
 
     def __init__(self) -> None:
         self.requested = False
         self.requested_at = 0.0
         self._lock = threading.Lock()
         self._calls: list[Callable[[], None]] = []
-        # Never read, so it stays readable for every one who asks later.
+        # Never read, so it stays readable.
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def fileno(self) -> int:
@@ -79,7 +79,7 @@ class Stop:
         return self.requested
 
     def then(self, call: Callable[[], None]) -> None:
-        """Have `call` run at the stop, in some other thread: for a wait that can watch no descriptor."""
+        """Run `call` at the stop, in some other thread: for a wait that can watch no descriptor."""
         with self._lock:
             self._calls.append(call)
             late = self.requested
@@ -87,7 +87,7 @@ class Stop:
             call()
 
     def request(self) -> None:
-        """Stop. Said twice, the second one changes nothing."""
+        """Request the stop. A second request changes nothing."""
         with self._lock:
             if self.requested:
                 return
@@ -102,7 +102,7 @@ class Stop:
         """Begin to wait for the signals; after a second one, or `drain_seconds` after the first, `cut` and exit 1.
 
         `cut` is given the reason and logs what is lost. The thread that waits does nothing else, so that the exit
-        depends on no other thread's good will.
+        depends on no other thread.
         """
 
         def wait_for_signals() -> None:
@@ -118,5 +118,5 @@ class Stop:
 
 
 def is_second(first: float) -> bool:
-    """Whether a signal that comes now is a second one, and not the same stop as the one that came at `first`."""
+    """Whether a signal that comes now is a second one, and not a repetition of the one that came at `first`."""
     return time.monotonic() - first >= AGAIN_SECONDS

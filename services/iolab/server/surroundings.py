@@ -1,7 +1,7 @@
-"""What a parent hands down beside the arguments, put right before anything of ours depends on it.
+"""What a process inherits beside its arguments, put right before anything depends on it.
 
-docs/contract.md has the whole, under "Surroundings". What is the user's own choice stays: the processors, the niceness,
-limits that leave room to serve, a SIGHUP that nohup(1) has ignored.
+docs/contract.md has the full list, under "Surroundings". The user's own choices stay: processors, niceness, limits
+that leave room to serve, a SIGHUP that nohup(1) has set to be ignored.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from iolab.server.errors import CannotServe
 from iolab.server.stop import SIGNALS
 from iolab.settings import Settings
 
-# Ignored by Python itself, which has an exception instead; by nohup(1); by who does without the terminal's job control.
+# Ignored by Python itself, which raises an exception instead; by nohup(1); by a parent without job control.
 MAY_BE_IGNORED = frozenset(
     {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 )
-# A supervisor has a listener and a channel for each process that serves.
+# A supervisor has a listener and a channel for each serving process.
 DESCRIPTORS_PER_PROCESS = 2
 
 
 def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
-    """Have streams, signals, timers and permissions as Python and we expect them: the first thing that a process does.
+    """Set streams, signals, timers and the umask to what Python and iolab expect: the first thing that a process does.
 
-    `blocked` are the signals that a parent of ours means to be blocked. To be called in the main thread, before any
+    `blocked` are the signals that an iolab parent blocks on purpose. To be called in the main thread, before any
     descriptor is opened that stays open.
     """
     open_standard_streams()
@@ -40,9 +40,9 @@ def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
 
 
 def exit_at_signals() -> None:
-    """Have a stop end the process at once, with exit 0: until `block_signals` there is nobody who is owed anything.
+    """Make a stop end the process at once, with exit 0: until `block_signals` no client is owed anything.
 
-    Without a handler the first process of a container would not even see it.
+    The kernel does not deliver these signals to a container's first process unless it has a handler.
     """
 
     def end(_number: int, _frame: object) -> NoReturn:
@@ -54,20 +54,20 @@ def exit_at_signals() -> None:
 
 
 def close_inherited_descriptors() -> None:
-    """Close what this program was started with beside the standard streams, once the configuration was read.
+    """Close the descriptors inherited beside the standard streams, once the configuration was read.
 
-    It may be one of them: `--config <(...)` is /dev/fd/63. They would count against the limit, and from 1024 on leave
-    select(2) none. What this process has opened by itself has the flag close-on-exec (PEP 446), and no inherited one.
+    The configuration may be one of them: `--config <(...)` is /dev/fd/63. They would count against the limit, and 1024
+    of them leave select(2) none. What this process opens is close-on-exec (PEP 446), which no inherited one is.
     """
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        # The one of the list itself is closed by now.
+        # The descriptor of the listing itself is closed by now.
         with contextlib.suppress(OSError):
             if descriptor > 2 and os.get_inheritable(descriptor):
                 os.close(descriptor)
 
 
 def check_limits(model: Model, settings: Settings) -> None:
-    """Raise CannotServe where a limit is so low that nobody could be served."""
+    """Raise CannotServe where a limit is too low to serve anybody."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = least_descriptors(model, settings)
     if allowed != resource.RLIM_INFINITY and allowed < needed:
@@ -77,12 +77,12 @@ def check_limits(model: Model, settings: Settings) -> None:
 
 
 def least_descriptors(model: Model, settings: Settings) -> int:
-    """How many a server of this model has to be allowed."""
+    """How many descriptors a server of this model has to be allowed."""
     return model.descriptors + (DESCRIPTORS_PER_PROCESS * settings.process_count if model.forks else 0)
 
 
 def _reset_signals(blocked: frozenset[signal.Signals]) -> None:
-    """Ignore nothing, and block nothing else: who ignores SIGCHLD is never told how a child ended, wait(2)."""
+    """Ignore and block nothing else: a process that ignores SIGCHLD is never told how a child ended, wait(2)."""
     for number in signal.valid_signals() - MAY_BE_IGNORED:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -90,11 +90,11 @@ def _reset_signals(blocked: frozenset[signal.Signals]) -> None:
 
 
 def _clear_timers() -> None:
-    """A timer outlives execve(2), and its signal ends whoever expects none."""
+    """Stop timers: they outlive execve(2), and their signal ends a process that expects none."""
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         signal.setitimer(timer, 0)
 
 
 def _keep_access_to_own_files() -> None:
-    """Whatever others may do with our files is for the umask to say; we may read and write them."""
+    """Let the umask restrict others only: this process has to read and write its own files."""
     os.umask(os.umask(0o077) & ~stat.S_IRWXU)

@@ -1,1 +1,1 @@
-"""Ring 1: one accepted connection, a file for each way of moving its bytes."""
+"""Ring 1: one accepted connection, with one file for each way of moving its bytes."""

@@ -1,4 +1,4 @@
-"""Ring 1 for asyncio: its streams, with bounds on what they read and hold that a reader of its own does not keep."""
+"""Ring 1 for asyncio: its streams, with tighter bounds on what they read and hold than asyncio itself keeps."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from iolab.sockets.framework import Stream
 
 
 class Room:
-    """Where the bytes of one client may be: in the reader, in hand and in the transport. One for each loop.
+    """How much of one client may be in the reader, in hand and in the transport. One object serves an event loop.
 
-    Together that is high_water and one read at most.
+    Together these are at most high_water and one read.
     """
 
     def __init__(self, settings: Settings) -> None:
-        # What is taken out of the reader at once, which holds as much before it lets the transport read no more.
+        # Taken out of the reader at once. The reader pauses its transport when it holds as much.
         self.chunk_bytes = max(1, min(settings.buffer_size, settings.high_water // 2))
-        # What the transport may hold of answers, before the reader's bytes are left where they are.
+        # Bytes of answers that the transport may hold before the reader is left unread.
         self.most_held = max(0, settings.high_water - 2 * self.chunk_bytes)
-        # What all receive into: it is emptied before anything else is read.
+        # Shared by all clients: it is emptied before the next read.
         self.buffer = memoryview(bytearray(settings.buffer_size))
 
     async def open(self, stream: Stream) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A reader and a writer for a client."""
         loop = asyncio.get_running_loop()
-        # A reader has its transport pause above twice its limit.
+        # A reader pauses its transport above twice its limit.
         reader = asyncio.StreamReader(limit=max(1, self.chunk_bytes // 2))
         protocol = asyncio.StreamReaderProtocol(reader)
         receiver = Receiver(stream, reader, protocol, self.buffer)
@@ -37,7 +37,7 @@ class Room:
 
 
 class Receiver(asyncio.BufferedProtocol):
-    """Reads `buffer_size` at most, where a stream's own protocol is given up to 256 KiB at a time."""
+    """Reads at most `buffer_size`, while asyncio's own protocol is given up to 256 KiB at a time."""
 
     def __init__(
         self, stream: Stream, reader: asyncio.StreamReader, protocol: asyncio.StreamReaderProtocol, buffer: memoryview
@@ -52,12 +52,12 @@ class Receiver(asyncio.BufferedProtocol):
         self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """The loop's one buffer: it is emptied before anything else is read."""
+        """The loop's one buffer, which is emptied before the next read."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what was read, unless the client was said farewell."""
+        """Hand on what was read, unless this side has half-closed."""
         self._stream.received_bytes += nbytes
         if not self._stream.finishing:
-            # It copies.
+            # feed_data copies the bytes.
             self._feed(self._buffer[:nbytes])

@@ -1,4 +1,4 @@
-"""Ring 1 for blocking code: one client from its first byte to its last, by whoever has nothing else to do meanwhile."""
+"""Ring 1 for blocking code: one client from its first byte to its last, in a thread or greenlet of its own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from iolab.work import NoAnswer, Respond
 
 
 class Conversation(Peer):
-    """One accepted socket that blocks: recv, answer, send, until it is over.
+    """One accepted blocking socket: recv, answer, send, until the connection ends.
 
-    A send that blocks is the back-pressure: nothing is read meanwhile, and one read at most is owed.
+    A send that blocks is the back-pressure: nothing is read meanwhile, so at most one read is owed.
     """
 
     __slots__ = ("_answer", "_read_size", "_server", "_thread", "sent_bytes")
@@ -33,12 +33,12 @@ class Conversation(Peer):
         self._server = server
         self._answer = answer
         self._read_size = server.settings.buffer_size
-        # Who blocks for it; nobody yet, while it waits for a worker.
+        # The thread that blocks on the socket; None while the client waits for a worker.
         self._thread: int | None = None
         server.books.opened(self)
 
     def run(self) -> None:
-        """Serve the client in this thread until it is over, then close the socket and the books on it."""
+        """Serve the client in this thread to its end, then close the socket and take it off the books."""
         self._thread = threading.get_ident()
         try:
             if self._server.settings.idle_seconds:
@@ -62,17 +62,17 @@ class Conversation(Peer):
     def interrupt(self) -> None:
         """Wake the thread that blocks in recv(2) or send(2), so that it sees the stop.
 
-        The signal ends the call with EINTR, and Python calls again, on a socket that blocks no more. Shutting down the
-        reading side would wake it too, but then Linux answers what comes after our FIN with an RST: RFC 1122, 4.2.2.13.
+        The signal ends the call with EINTR, and Python repeats it on a socket that no longer blocks. Shutting down the
+        reading side would also wake it, but then Linux answers data after our FIN with an RST: RFC 1122, 4.2.2.13.
         """
         if self._thread is not None:
-            # Closed by its owner a moment ago.
+            # Its own thread may have closed the socket a moment ago.
             with contextlib.suppress(OSError):
                 self.sock.setblocking(False)
                 signal.pthread_kill(self._thread, WAKE)
 
     def _receive(self) -> bytes:
-        """The next bytes; b"" at the peer's FIN, at the stop, and after `idle_seconds` in which nothing moved."""
+        """The next bytes; b"" at the peer's FIN, at the stop, and after `idle_seconds` without traffic."""
         idle_seconds = self._server.settings.idle_seconds
         while True:
             in_flight = unacknowledged(self.sock) if idle_seconds else 0
@@ -81,7 +81,7 @@ class Conversation(Peer):
             except BlockingIOError:
                 if self._server.stop.requested:
                     return b""
-                # Silence, unless bytes came when the time was over, or the peer is still taking answers out of the
+                # Idle, unless bytes came just as the time ran out, or the peer is still taking answers out of the
                 # kernel's buffer.
                 if not unread(self.sock) and unacknowledged(self.sock) == in_flight:
                     return b""
@@ -97,21 +97,21 @@ class Conversation(Peer):
             sent += self._send(memoryview(answer)[sent:])
 
     def _send(self, rest: bytes | memoryview) -> int:
-        """Send, waiting for room; return how much went. Raises BlockingIOError if it waited for `idle_seconds`."""
+        """Wait for room and send; return how many bytes went. Raises BlockingIOError after `idle_seconds`."""
         try:
             sent = self.sock.send(rest)
         except BlockingIOError:
             if not self._server.stop.requested:
                 self.finishing = True
                 raise
-            # Interrupted: what is owed is sent all the same, and the stop's deadline bounds the wait.
+            # Interrupted by the stop: the answer is still owed, and the stop's deadline bounds the wait.
             self.sock.setblocking(True)
             return 0
         self.sent_bytes += sent
         return sent
 
     def _drain(self) -> None:
-        """Serve the client until it is quiet, then say farewell."""
+        """Serve the client until it is quiet, then half-close."""
         last_byte = self._server.stop.requested_at
         while True:
             self.sock.setblocking(False)
@@ -131,14 +131,14 @@ class Conversation(Peer):
             time.sleep(DRAIN_TICK)
 
     def _limit_silence(self, seconds: float) -> None:
-        """Have recv and send give up after `seconds`. `settimeout` would put a poll(2) before every call."""
+        """Make recv and send give up after `seconds`. `settimeout` would put a poll(2) before every call."""
         limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def interrupt(server: Server) -> None:
-    """Have everyone who blocks for a client see the stop, which was requested."""
+    """After the stop was requested, wake every thread that blocks for a client."""
 
     def wake(peer: Peer) -> None:
         assert isinstance(peer, Conversation)

@@ -1,4 +1,4 @@
-"""Ring 1 for completions: one accepted socket whose bytes the kernel moves by itself, and says when it has."""
+"""Ring 1 for completions: one accepted socket whose bytes the kernel moves, reporting when it has."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from iolab.server.server import Server
 from iolab.sockets.readiness import LoopPeer
 from iolab.work import AT_ONCE
 
-# What an operation is for: the last bits of its number, before which stands the descriptor.
+# The kinds of operation: the low bits of an operation's number. The descriptor is in the bits above.
 RECEIVE, RECEIVE_MANY, SEND, WAIT, SEND_NOW = range(5)
 KIND_BITS = 3
-# What small messages are received into; below it is not worth it.
+# The least size of a buffer for small messages; a smaller one is not worth it.
 LEAST_SMALL_BYTES = 64
 
-# Lets a connection go on with what an operation came to: its result and flags. False: nothing is in flight any more,
-# it is over and to be closed. Raises OSError only for what no peer can cause.
+# Takes an operation's result and flags, and advances its connection. False: nothing is in flight any more, and
+# the finished connection is to be closed. Raises OSError only for what no peer can cause.
 Advance = Callable[[int, int], bool]
 
 
 def ring_for(server: Server) -> Ring:
-    """A ring for such connections, with small buffers if they are worth it. Raises OSError where the system refuses.
+    """A ring for such connections, with small buffers where they pay. Raises OSError if the system refuses.
 
-    They are not where answers take their time, which a message that is cut would take twice.
-    All small ones together are no more than one read, nor than `high_water`: a peer whose answers are not taken has at
-    most all of them twice before the kernel gives up receiving, and so is owed no more than any other.
+    They do not pay where an answer takes time: a message that is read in two parts would take it twice.
+    All small buffers together hold no more than one read, and no more than `high_water`: a peer that takes no answers
+    fills them at most twice before the kernel stops receiving, so it is owed no more than any other peer.
     """
     settings = server.settings
     small = min(settings.buffer_size, settings.high_water) // Ring.SMALL_BUFFERS if server.answer is AT_ONCE else 0
@@ -38,17 +38,17 @@ def ring_for(server: Server) -> Ring:
 
 
 class CompletionConnection(LoopPeer):
-    """Has one receive and one send in flight at most, and submits the next with the completion of the last.
+    """Has at most one receive and one send in flight; the completion of one submits the next.
 
-    A peer that sends small messages is received from by one operation that goes on by itself. It ends when a message
-    is not small any more, and when an answer could not be sent: from then on each receive is asked for.
+    One multishot receive serves a peer that sends small messages. It ends when a message is not small, or when an
+    answer could not be sent: from then on each receive is submitted singly.
 
-    An answer that nothing is in front of is sent at once or not at all: only where the socket has no room, or not for
-    all of it, is there a completion, and the rest is then sent by one that waits for room. It is in the socket when the
-    submissions were handed over, and the kernel is done with the answer then.
+    An answer with none in front of it is sent without waiting. There is a completion only if the socket had no room for
+    all of it; an operation that waits for room then sends the rest. Otherwise the answer is in the socket, and the
+    kernel is done with it, once the submissions are handed over.
 
     While more than `high_water` bytes are owed, and after the peer's FIN, nothing is received. The kernel sends from
-    the answer itself: it has to stay until that is done, and the socket open until nothing is in flight any more.
+    the answer itself: it must live until the send is done, and the socket stay open while anything is in flight.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class CompletionConnection(LoopPeer):
         self._submit = ring.submit
         self._take = ring.take
         self._take_small = ring.take_small
-        # Whoever sends as much as a small buffer holds is given none any more: 0.
+        # Set to 0 once the peer sends as much as a small buffer holds: it is given large ones from then on.
         self._small_size = ring.small_size
         self._waits = server.work.wait_seconds > 0
         self._flowing = not self._waits
@@ -98,16 +98,16 @@ class CompletionConnection(LoopPeer):
         self._send_and_receive_many = self._send_now + io_uring.receive_many(descriptor, self._operation | RECEIVE_MANY)
         self._wait_time = io_uring.timespec(server.work.wait_seconds)
         self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
-        # In flight: a receive; an answer that is sent, the first bytes of it already; input whose answer waits.
+        # In flight: a receive; an answer, of which `_sent` bytes are sent; input whose answer waits.
         self._receiving = False
         self._sending: bytes | None = None
-        # The answer that was to be sent at once: it has to stay until that was handed over. Before which wait it was
-        # submitted, by the ring's count, if others may come behind it.
+        # The answer to send without waiting, which must live until it is handed over; and the ring's count of waits
+        # when it was submitted, if later answers may be appended to it.
         self._last = b""
         self._handed = -1
         self._sent = 0
         self._unanswered: bytes | None = None
-        # The answers behind the one that is sent.
+        # The answers queued behind `_sending`.
         self._owed: bytearray | None = None
         self._peer_finished = False
         self._cancelled = False
@@ -115,7 +115,7 @@ class CompletionConnection(LoopPeer):
         self._receive_more()
 
     def operations(self) -> dict[int, Advance]:
-        """What goes on when one of its operations is done: found by the operation, at the cost of one call."""
+        """The method for each of its operations, so that a completion costs one look-up and one call."""
         kinds = {
             RECEIVE: self._has_received,
             RECEIVE_MANY: self._has_received_many,
@@ -126,7 +126,7 @@ class CompletionConnection(LoopPeer):
         return {self._operation | kind: advance for kind, advance in kinds.items()}
 
     def cancel(self) -> None:
-        """End it: the kernel gives up what is in flight, and `advance` is False with the last of it."""
+        """End it: the kernel cancels what is in flight, and the last completion makes `advance` False."""
         if not self._cancelled:
             self._cancelled = True
             self._flowing = False
@@ -134,7 +134,7 @@ class CompletionConnection(LoopPeer):
                 self._submit(io_uring.cancel(self._operation | kind))
 
     def is_idle(self, now: float) -> bool:
-        """As every LoopPeer; the time that an answer takes is not the peer's silence."""
+        """As LoopPeer, but the time that an answer takes does not count as the peer's silence."""
         if self._unanswered is not None:
             self._silence.end()
         return super().is_idle(now)
@@ -147,7 +147,7 @@ class CompletionConnection(LoopPeer):
 
     def _has_received(self, result: int, flags: int) -> bool:
         if 0 < result <= self._high_water and self._flowing and self._sending is None:
-            # Nearly always; in one place and by local names, for the reasons of Connection.advance.
+            # The usual case, inlined and with local names, for the reasons given in Connection.advance.
             respond, take, submit = self._answer, self._take, self._submit
             self.received_bytes += result
             self._last = answer = respond(take(flags, result))
@@ -161,7 +161,7 @@ class CompletionConnection(LoopPeer):
 
     def _has_received_many(self, result: int, flags: int) -> bool:
         if 0 < result < self._small_size and flags & io_uring.HAS_MORE and self._flowing and self._sending is None:
-            # Nearly always, as above.
+            # The usual case, as above.
             respond, take, submit = self._answer, self._take_small, self._submit
             self.received_bytes += result
             answer = respond(take(flags, result))
@@ -182,7 +182,7 @@ class CompletionConnection(LoopPeer):
         return self._received(result, flags, self._take_small)
 
     def _received(self, result: int, flags: int, take: Callable[[int, int], bytes]) -> bool:
-        """Go on with what a receive came to where that is not the usual; `take` is for its buffer."""
+        """Take the result of a receive in any other case; `take` reads its buffer."""
         if self._cancelled:
             if flags & io_uring.HAS_BUFFER:
                 take(flags, 0)
@@ -190,13 +190,13 @@ class CompletionConnection(LoopPeer):
             self.received_bytes += result
             self._go_on_with(take(flags, result))
         elif result == 0 and self._is_to_hand_over():
-            # Not over before that is done; it will say so again.
+            # The answer is to be handed over first; the next receive reports the FIN again.
             self._receive_more()
         elif result == 0:
             self._peer_finished = True
         elif result in (-errno.ECANCELED, -errno.ENOBUFS):
-            # Given up for one that is asked for; or more peers had sent than there are buffers, which the kernel has
-            # back with the next wait.
+            # Cancelled in favour of a single receive; or out of buffers, which the kernel gets back with the next
+            # wait.
             self._receive_below_high_water()
         else:
             if self._is_to_hand_over():
@@ -206,11 +206,11 @@ class CompletionConnection(LoopPeer):
         return self._in_flight()
 
     def _is_to_hand_over(self) -> bool:
-        """Whether an answer was submitted since the last wait, behind which others may come."""
+        """Whether an answer was submitted since the last wait, to which others may be appended."""
         return self._handed == self._ring.handed
 
     def _send_behind(self, answer: bytes) -> None:
-        """Send an answer with the one that is to be handed over: by itself it might overtake it."""
+        """Append an answer to the one that is to be handed over, which it might overtake if sent alone."""
         self._last += answer
         io_uring.point(self._send_now, self._last)
 
@@ -243,7 +243,7 @@ class CompletionConnection(LoopPeer):
         self._receive_below_high_water()
 
     def _owe(self, answer: bytes) -> None:
-        """Send it when there is room, and behind what is owed already."""
+        """Send the answer when there is room, behind what is owed already."""
         self._unsent_bytes += len(answer)
         if self._sending is None:
             self._sending = answer
@@ -254,7 +254,7 @@ class CompletionConnection(LoopPeer):
             self._owed += answer
 
     def _has_not_sent(self, result: int, flags: int) -> bool:
-        """The answer that was to be sent at once was not, or not all of it: `result` is how much was, or an error."""
+        """The answer was not sent at once, or not all of it: `result` is the number of bytes sent, or an error."""
         sent = max(result, 0)
         self._unsent_bytes += len(self._last) - sent
         if self._cancelled:

@@ -1,4 +1,4 @@
-"""Ring 1 for coroutine frameworks: a task for each client, on the loop of asyncio, which is also tornado's."""
+"""Ring 1 for coroutine frameworks: a task for each client, on asyncio's event loop, which tornado uses too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Converse = Callable[[Server, Stream], Coroutine[Any, Any, None]]
 
 
 async def serve_clients(server: Server, converse: Converse) -> None:
-    """Accept until the stop, a task for each client, then drain."""
+    """Accept until the stop, with a task for each client, then drain."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(crash_in_loop)
     stopped = asyncio.Event()
@@ -34,7 +34,7 @@ async def serve_clients(server: Server, converse: Converse) -> None:
 
 
 class ClientTasks:
-    """Accepts when the loop says that somebody waits, and begins a task for each."""
+    """Accepts when the listener is readable, and starts a task for each client."""
 
     def __init__(self, server: Server, converse: Converse, tasks: asyncio.TaskGroup) -> None:
         self._server = server
@@ -43,12 +43,12 @@ class ClientTasks:
         self._loop = asyncio.get_running_loop()
 
     def listen(self) -> None:
-        """Have the loop watch the listener, unless the server stops."""
+        """Make the loop watch the listener, unless the server stops."""
         if not self._server.stop.requested:
             self._loop.add_reader(self._server.listener, self._ready)
 
     def accept(self) -> None:
-        """Begin with those whose turn it is to be accepted."""
+        """Accept this turn's clients, and start their tasks."""
         for sock in self._server.admission.accept_some():
             self._tasks.create_task(self._converse(self._server, Stream(self._server, sock)))
 
@@ -67,7 +67,7 @@ async def sweep(server: Server) -> None:
 
 
 async def drain(server: Server, clients: ClientTasks) -> None:
-    """Accept who is still in the queue, then serve everyone until it is quiet and has what it is owed."""
+    """Accept the rest of the accept queue, then serve every connection until it is quiet and owed nothing."""
     clients.accept()
     while not server.admission.close_listener() or server.open_count():
         await asyncio.sleep(DRAIN_TICK)

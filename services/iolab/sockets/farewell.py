@@ -1,4 +1,4 @@
-"""The end of a connection: nothing that either side has sent is lost, however it is closed."""
+"""The end of a connection: whoever closes it, no byte that either side has sent is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iolab.server.errors import BUGS
 
 
 def nothing_came(sock: socket.socket) -> bool:
-    """Whether nothing unread has come, no FIN either: the server may have been busy with others meanwhile."""
+    """Whether the socket holds no unread byte and no FIN: one may have come while the server was busy."""
     try:
         sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -25,16 +25,16 @@ def nothing_came(sock: socket.socket) -> bool:
 
 
 def begin_farewell(sock: socket.socket) -> None:
-    """Send our FIN behind the last answer. A peer that is gone needs none."""
+    """Half-close: send our FIN behind the last answer. A peer that is gone needs none."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
 
 
 def finished(sock: socket.socket) -> bool:
-    """One step of a farewell, without waiting: throw away what came, and say whether the peer needs nothing more.
+    """One step after the half-close, without waiting: discard input, and return whether the socket can be closed.
 
-    It needs nothing more when it is gone, or has acknowledged everything, our FIN included. Closing earlier, with input
-    unread, would send an RST that destroys answers on their way; in a container the exit would destroy them too.
+    It can when the peer is gone, or has acknowledged everything, our FIN included. Closing earlier, with input unread,
+    would send an RST that destroys answers on their way; in a container the exit would destroy them too.
     """
     try:
         with contextlib.suppress(BlockingIOError):
@@ -47,16 +47,17 @@ def finished(sock: socket.socket) -> bool:
 
 
 def moved(peer: Peer) -> int:
-    """Bytes that moved either way. One of the peer's has when it came, also while the server is busy with others.
+    """Bytes that moved in either direction.
 
-    One of ours has when the peer acknowledged it; those that sit in a buffer have not.
+    A byte from the peer has moved once it has come, even if a busy server has not read it. A byte to the peer has moved
+    once the peer has acknowledged it, and not while it is in a buffer.
     """
     came = peer.received_bytes + unread(peer.sock)
     return came + peer.sent_bytes - peer.buffered() - unacknowledged(peer.sock)
 
 
 def unread(sock: socket.socket) -> int:
-    """Bytes that came and were not received yet: SIOCINQ, tcp(7)."""
+    """Bytes that have come and are not read yet: SIOCINQ, tcp(7)."""
     waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
     return waiting
 

@@ -1,4 +1,4 @@
-"""Ring 1 for greenlets: the conversation of blocking code, where the hub waits in place of the thread."""
+"""Ring 1 for greenlets: the conversation of blocking code, with gevent's hub waiting in place of a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iolab.work import Respond
 
 
 class GreenConversation(Conversation):
-    """A conversation whose reader or writer is a greenlet: the hub wakes it, no signal could."""
+    """A conversation in a greenlet: the hub can wake it, a signal cannot."""
 
     __slots__ = ("_silence",)
 
@@ -23,22 +23,22 @@ class GreenConversation(Conversation):
         super().__init__(server, sock, answer)
 
     def interrupt(self) -> None:
-        """End the call that waits for the socket, if one does, as if the socket did not block."""
+        """End the call that waits for the socket, if there is one, as if the socket did not block."""
         hub = gevent.get_hub()
         for watcher in (self.sock._read_event, self.sock._write_event):  # type: ignore[attr-defined]
             hub.cancel_wait(watcher, BlockingIOError("interrupted"))
 
     def look(self, now: float) -> None:
-        """One look at it, now and then: interrupt it if no byte moved for `idle_seconds`, by Server.idle_clock."""
+        """Interrupt the conversation if no byte moved for `idle_seconds`; `now` is by IdleSweep.clock."""
         if self._silence.seconds(now, moved(self)) >= self._server.settings.idle_seconds:
             self.interrupt()
 
     def _limit_silence(self, seconds: float) -> None:
-        """Nothing: `look` does it, because a socket that was patched knows no SO_RCVTIMEO."""
+        """Do nothing: `look` limits it, because gevent's sockets know no SO_RCVTIMEO."""
 
 
 def interrupt_idle(server: Server) -> None:
-    """One look at all conversations, every Server.sweep_seconds: what an idle one waits for is not coming."""
+    """Interrupt the conversations that are idle; called every IdleSweep.seconds."""
     now = server.sweep.clock()
     for peer in server.books.open_peers():
         assert isinstance(peer, GreenConversation)

@@ -1,4 +1,4 @@
-"""Ring 1 for pools: a number of threads, and a queue of those who wait for one of them."""
+"""Ring 1 for pools: a number of threads, and a queue of the peers that wait for one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Waiting = TypeVar("Waiting", bound=Peer)
 
 
 class Pool(Generic[Waiting]):
-    """Threads that do the same work: take whoever has waited longest out of `queue`, until that is None."""
+    """Threads that do the same work: each takes the oldest entry of `queue`, until that is None."""
 
     def __init__(self, server: Server, work: Callable[..., None], *arguments: Any) -> None:
-        """Start them, each with `work(queue, *arguments)`. Raises NoThread."""
+        """Start the threads, each with `work(queue, *arguments)`. Raises NoThread."""
         self.queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._server = server
         self._threads: list[threading.Thread] = [
@@ -30,9 +30,9 @@ class Pool(Generic[Waiting]):
         server.waiting = self.queue.qsize
 
     def drain(self) -> None:
-        """Let free threads begin with those who wait, turn away the others, and wait for every thread's end.
+        """Give free threads the peers that wait, turn away the others, and wait for every thread's end.
 
-        For a model in which a thread stays with its client to the end.
+        For models in which a thread serves its client to the end.
         """
         while self.queue.qsize() and self._server.open_count() - self.queue.qsize() < len(self._threads):
             time.sleep(DRAIN_TICK)
@@ -42,7 +42,7 @@ class Pool(Generic[Waiting]):
         self.end()
 
     def end(self) -> None:
-        """Have every thread end when it has done what waits, and wait for that."""
+        """Let the threads finish what is queued, and wait for their end."""
         for _ in self._threads:
             self.queue.put(None)
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""Ring 1 for readiness: one accepted socket that does not block, and the bytes still owed to its peer. Never waits."""
+"""Ring 1 for readiness: one accepted non-blocking socket, and the bytes still owed to its peer. Never waits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WRITE = 4
 
 
 class Selector(Protocol):
-    """One of the system calls that tell who is ready, and whom it watches. The events are the bits of poll(2).
+    """One of the readiness system calls, with the descriptors that it watches. The events are the bits of poll(2).
 
-    `selectors` of the standard library offers the same choice, but builds an object for each event: that cost 6 % of an
+    The standard library's `selectors` offers the same choice, but builds an object for each event: that cost 6 % of an
     answer, measured as benchmarks/README.md says.
     """
 
@@ -29,23 +29,23 @@ class Selector(Protocol):
         """Watch a descriptor."""
 
     def modify(self, descriptor: int, interest: int, /) -> None:
-        """Watch it for something else."""
+        """Change what a descriptor is watched for."""
 
     def unregister(self, descriptor: int, /) -> None:
-        """Watch it no more; to be called before it is closed."""
+        """Stop watching a descriptor; to be called before it is closed."""
 
     def wait(self, timeout: float | None, /) -> Iterable[tuple[int, int]]:
-        """Wait until some are ready, or for `timeout` seconds; return each of them once, with its events."""
+        """Wait for ready descriptors, at most `timeout` seconds; return each once, with its events."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release what the selector holds."""
 
 
 class LoopPeer(Peer):
-    """What a loop asks of a connection now and then: is it idle, and is it over, while the server stops.
+    """A connection that a loop checks now and then: is it idle, and, during the stop, is it finished?
 
-    An answer is as long as its question, so that what was sent is not counted but derived: nearly always it is all that
-    was received. It may be one message ahead, for the moment in which that is on its way to the kernel.
+    An answer is as long as its message, so the number of sent bytes is derived, not counted: nearly always it is the
+    number of received ones. It may be one message ahead, while that answer is on its way to the kernel.
     """
 
     __slots__ = ("_answer", "_flowing", "_quiet", "_respond", "_server", "_silence", "_unsent_bytes")
@@ -57,10 +57,10 @@ class LoopPeer(Peer):
         self._answer = respond if respond is AT_ONCE else self._take_time
         self._silence = Silence()
         self._quiet = Silence()
-        # Nothing stands between a message and its answer: nothing is owed, and neither side has said farewell. The one
-        # thing that is asked for each message; whatever changes that says so here.
+        # Whether the next message can be answered at once: nothing is owed, and neither side has sent FIN. It is the
+        # one check for each message, so whatever changes that state has to set it.
         self._flowing = True
-        # Received, and not sent: owed to the peer, lost with it, or thrown away behind the farewell.
+        # Received and not answered: owed to the peer, lost with it, or discarded after our FIN.
         self._unsent_bytes = 0
 
     @property
@@ -69,18 +69,18 @@ class LoopPeer(Peer):
         return self.received_bytes - self._unsent_bytes
 
     def is_idle(self, now: float) -> bool:
-        """Whether no byte moved either way for `idle_seconds`, as far as repeated looks can tell. If so, it is to end.
+        """Whether no byte moved in either direction for `idle_seconds`, as far as repeated looks tell. It then ends.
 
-        `now` is of Server.idle_clock, unless nobody else is served between two looks.
+        `now` is by IdleSweep.clock, unless no other client is served between two looks.
         """
         if self._silence.seconds(now, moved(self)) >= self._server.settings.idle_seconds:
             self.finishing = True
         return self.finishing
 
     def drain(self, now: float) -> bool:
-        """One look at it while the server stops, at least every DRAIN_TICK seconds. False: it is over.
+        """Check the connection while the server stops, at least every DRAIN_TICK seconds. False: it is finished.
 
-        Once quiet it is given its FIN; then what comes is thrown away until the peer has acknowledged everything.
+        Once it is quiet, half-close it; then discard input until the peer has acknowledged everything.
         """
         if self.finishing:
             return not finished(self.sock)
@@ -93,7 +93,7 @@ class LoopPeer(Peer):
         return True
 
     def close(self) -> None:
-        """Close the socket and the books on it."""
+        """Close the socket, and take the connection off the books."""
         # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         self.sock.close()
         self._server.books.closed(self)
@@ -103,7 +103,7 @@ class LoopPeer(Peer):
         raise NotImplementedError
 
     def _take_time(self, data: bytes) -> bytes:
-        """An answer that takes its time is owed meanwhile."""
+        """Make an answer that takes time; meanwhile it counts as owed."""
         self._unsent_bytes += len(data)
         answer = self._respond(data)
         self._unsent_bytes -= len(data)
@@ -113,19 +113,19 @@ class LoopPeer(Peer):
 class Connection(LoopPeer):
     """Reads, answers and writes as far as the socket allows.
 
-    `interest` says what to wait for next; 0: for nothing, it is over. READ is off while more than `high_water` bytes
-    are owed, so that a peer that does not read costs bounded memory, and after the peer's FIN.
+    `interest` says what to wait for next; 0: nothing, the connection is finished. READ is off after the peer's FIN, and
+    while more than `high_water` bytes are owed, so that a peer that does not read costs bounded memory.
     """
 
     __slots__ = ("_owed", "_peer_finished", "_read_size", "interest")
 
     def __init__(self, server: Server, sock: socket.socket, respond: Respond) -> None:
         super().__init__(server, sock, respond)
-        # accept(2) does not hand O_NONBLOCK down from the listener.
+        # accept(2) does not pass on the listener's O_NONBLOCK.
         sock.setblocking(False)
         self.interest = READ
         self._read_size = server.settings.buffer_size
-        # Not before the first message has told how much to read at once.
+        # False until the first message has shown how much to read at once.
         self._flowing = False
         # None, not an empty buffer: most peers are never owed anything between two calls.
         self._owed: bytearray | None = None
@@ -137,15 +137,15 @@ class Connection(LoopPeer):
         return self.sock.fileno()
 
     def advance(self) -> bool:
-        """Read once, answer, and send what the socket takes. True: it waits for something else now, see `interest`.
+        """Read once, answer, and send what the socket takes. True: `interest` has changed.
 
         Raises OSError only for what no peer can cause.
         """
         try:
             if not self._flowing:
                 return self._advance_otherwise()
-            # Nearly always; all in one place, because each call costs a hundredth of the answer, and by local names,
-            # because where `self._answer` is called, a method of that name is looked for first.
+            # The usual case: inlined, because each call costs a hundredth of the answer, and with local names, because
+            # for a call of `self._answer` Python first looks for a method of that name.
             sock, size, respond = self.sock, self._read_size, self._answer
             data = sock.recv(size)
             length = len(data)
@@ -175,7 +175,7 @@ class Connection(LoopPeer):
             return True
 
     def _advance_otherwise(self) -> bool:
-        """`advance` where answers are owed, before the first message, and after this side's farewell."""
+        """`advance` while answers are owed, before the first message, and after our FIN."""
         waited_for = self.interest
         if self._owed is not None:
             self._send_owed(self._owed)
@@ -185,7 +185,7 @@ class Connection(LoopPeer):
         return self.interest != waited_for
 
     def _go_on_with(self, data: bytes) -> None:
-        """Answer what one read brought, whatever the state of things."""
+        """Answer what one read brought, in any state of the connection."""
         length = len(data)
         self.received_bytes += length
         if not data:

@@ -1,4 +1,4 @@
-"""Ring 1 for tornado: its stream, reading when it is asked to, and at no other time."""
+"""Ring 1 for tornado: its stream, made to read only when asked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from iolab.sockets.framework import Stream
 
 
 class PatientStream(IOStream):
-    """Reads when somebody has asked for bytes and the loop says that some have come, and at no other time.
+    """Reads only when bytes were asked for and the loop says that some have come.
 
-    An IOStream also looks before it waits, so that a client that floods would have the loop for itself. And it watches
-    its socket while nobody reads, to learn that the peer has gone, and takes a FIN for that: also
-    that of a peer who has said all and waits, and the answer that is being made would be lost.
+    An IOStream also tries to read before it waits, so that a flooding client would keep the loop to itself. While
+    nobody reads, it watches its socket for the peer's end, and takes any FIN for that: a peer that has half-closed and
+    waits would lose the answer that is being made.
     """
 
     looking_first = False
@@ -23,7 +23,7 @@ class PatientStream(IOStream):
 
     def __init__(self, stream: Stream, buffer_size: int) -> None:
         super().__init__(stream.sock, read_chunk_size=buffer_size)
-        # The buffer's length has no public name.
+        # Tornado has no public name for the buffer's length.
         stream.held, stream.cut = self._write_buffer.__len__, self.close
 
     def read(self) -> Awaitable[bytes]:
@@ -37,12 +37,12 @@ class PatientStream(IOStream):
         return reading
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """What recv(2) put into `buf`, 0 at the end; None: nothing for now."""
+        """The number of bytes that recv(2) put into `buf`, 0 at the end; None: nothing for now."""
         if self.looking_first:
             return None
         if self.reading():
             return super().read_from_fd(buf)
-        # What nobody has asked for stays in the socket. Not watched either: it would be readable again at once.
+        # Bytes that nobody has asked for stay in the socket. Watching it now would report it as readable again at once.
         self.unwatched = True
         self.io_loop.update_handler(self.fileno(), IOLoop.ERROR | (IOLoop.WRITE if self.writing() else 0))
         return None
