@@ -2,9 +2,9 @@
 
     python benchmarks/measure.py bare_epoll epoll_loop select_loop --connections 128 --size 64
 
-A name is a model, a model with settings (`epoll_loop:buffer_size=4096`) or a script of this folder. The first one is
-what the others are shares of. Each round starts a fresh process per name, in shuffled order: the server on the first
-processor, the generator (compiled here with cc) on the last one. Needs no Docker.
+A name is a model, a model with settings (`epoll_loop:buffer_size=4096`), a script of this folder, or `epoll.c`, the
+yardstick. The first one is what the others are shares of. Each round starts a fresh process per name, in random order:
+the server on the first processor, the generator (compiled here with cc) on the last one. Needs no Docker.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,10 +25,30 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
+YARDSTICK = HERE.parent / "services" / "yardstick" / "epoll.c"
+
+
+def start_yardstick(server_cpus: set[int], folder: Path) -> tuple[subprocess.Popen[str], int]:
+    """Compile the server in C and start it; return it with its port."""
+    program = folder / YARDSTICK.stem
+    if not program.exists():
+        subprocess.run(["cc", "-O2", "-o", str(program), str(YARDSTICK)], check=True)
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        listener.setblocking(False)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        process = subprocess.Popen(
+            [str(program), str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, server_cpus),
+        )
+        return process, listener.getsockname()[1]
 
 
 def start(name: str, server_cpus: set[int], folder: Path) -> tuple[subprocess.Popen[str], int]:
     """Start a server on its processors; return it with its port."""
+    if name == YARDSTICK.name:
+        return start_yardstick(server_cpus, folder)
     script = HERE / f"{name}.py"
     if script.exists():
         command = [sys.executable, str(script)]

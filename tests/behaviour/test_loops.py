@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
+from iolab.registry import MODELS
 from iolab_client.contract import peers
 from tests.support.models import only, waiting
 from tests.support.server import RunningServer
@@ -52,3 +54,16 @@ def test_one_slow_answer_delays_everyone_in_a_loop(start: Start) -> None:
         assert peers.read_exactly(client, 1) == b"A"
     # A slow machine takes longer still: only a loop that overlaps its answers could be faster.
     assert time.monotonic() - begin >= 4 * DIALLED_SECONDS
+
+
+@only(*(model.slug for model in MODELS.values() if not model.forks and model.slug != "task_queue"))
+def test_a_client_whose_bytes_are_always_there_does_not_keep_the_server_to_itself(start: Start) -> None:
+    messages = 32
+    server = start(buffer_size=64, work={"cpu_us": 10_000})
+    greedy = server.connect()
+    greedy.sendall(bytes(64 * messages))
+    greedy.recv(1, socket.MSG_PEEK)
+    assert peers.ask(server.connect(), b"newcomer") == b"NEWCOMER"
+    # Each took its turn: the greedy one still has answers to come.
+    assert len(greedy.recv(64 * messages, socket.MSG_PEEK)) < 64 * messages
+    assert len(peers.read_exactly(greedy, 64 * messages)) == 64 * messages

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 from iolab.server.books import Peer
 from iolab.server.errors import BUGS
@@ -23,15 +24,17 @@ class Conversation(Peer):
     A send that blocks is the back-pressure: nothing is read meanwhile, so at most one read is owed.
     """
 
-    __slots__ = ("_answer", "_read_size", "_server", "_thread", "sent_bytes")
+    __slots__ = ("_answer", "_read_size", "_receive_at_most", "_server", "_thread", "sent_bytes")
 
     sent_bytes: int
+    _receive_at_most: Callable[[int], bytes]
 
     def __init__(self, server: Server, sock: socket.socket, answer: Respond) -> None:
         super().__init__(sock)
         self.sent_bytes = 0
         self._server = server
         self._answer = answer
+        self._receive_at_most = sock.recv
         self._read_size = server.settings.buffer_size
         # The thread that blocks on the socket; None while the client waits for a worker.
         self._thread: int | None = None
@@ -77,7 +80,7 @@ class Conversation(Peer):
         while True:
             in_flight = unacknowledged(self.sock) if idle_seconds else 0
             try:
-                return self.sock.recv(self._read_size)
+                return self._receive_at_most(self._read_size)
             except BlockingIOError:
                 if self._server.stop.requested:
                     return b""
