@@ -140,7 +140,7 @@ MODELS = {
             slug="prefork_epoll",
             port=8011,
             summary="several processes, an epoll_loop in each",
-            own_keys=("processes",),
+            own_keys=("processes", "accept"),
         ),
         Model(
             slug="io_uring_ring",

@@ -51,6 +51,8 @@ class WorkDial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 0
     # Milliseconds that each answer waits, as for a database: in the way that the model waits.
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+    # Threads that compute all the while beside the answers, as a report would: who else needs the interpreter waits.
+    threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     visibility_timeout: Seconds = 5
     # How many processes serve side by side; null: one for each processor that the server may run on.
     processes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    # Where the processes of prefork_epoll accept: each on a listener of its own, or all on one, of which the kernel
+    # wakes all of them for a client (shared), or one (exclusive).
+    accept: Literal["reuseport", "shared", "exclusive"] = "reuseport"
 
     @property
     def process_count(self) -> int:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 Respond = Callable[[bytes], bytes]
 
 # Makes the answers when the work dial is 0; others compare with it by identity. ASCII only, whatever the locale.
 AT_ONCE: Respond = bytes.upper
+
+
+def compute() -> NoReturn:
+    """Compute for ever, and never wait: only the interpreter's switch interval gives others a turn."""
+    while True:
+        pass
 
 
 class NoAnswer(Exception):

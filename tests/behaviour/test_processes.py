@@ -15,7 +15,7 @@ from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.clients import flood_all
 from tests.support.fleet import Lab
-from tests.support.models import forks
+from tests.support.models import forks, only
 from tests.support.process import ProcessTarget
 from tests.support.server import NotStarted, RunningServer
 from tests.support.waiting import eventually, pause
@@ -67,6 +67,25 @@ def test_as_many_processes_serve_as_it_is_told_each_on_a_listener_of_its_own(sta
     assert len(set().union(*(listeners_of(server, pid) for pid in children(server)))) == 3
     assert len(listeners_of(server, server.pid)) == 3
     assert server.metric("processes") == 4
+
+
+@only("prefork_epoll")
+@pytest.mark.parametrize("accept", ["shared", "exclusive"])
+def test_all_processes_accept_on_one_listener_where_they_are_told_to(start: Start, accept: str) -> None:
+    server = start(processes=3, accept=accept)
+    serving = children(server)
+
+    assert len(set().union(*(listeners_of(server, pid) for pid in serving))) == 1
+    clients = [server.connect() for _ in range(12)]
+    assert [peers.ask(client, b"a") for client in clients] == [b"A"] * 12
+    assert sum(server.metric("process_connections_open", number=str(number)) for number in range(3)) == 12
+    assert server.metric("accept_queue_length") == 0
+    # Whoever is left alone with the listener serves those in its queue, and those who were there before.
+    kill(server, serving[0], signal.SIGKILL)
+    eventually(lambda: len(children(server)) == 3, "it is replaced")
+    assert peers.exchange(server.connect(), b"b") == b"B"
+    server.stop()
+    assert server.wait() == 0
 
 
 @forks

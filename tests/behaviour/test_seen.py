@@ -155,3 +155,14 @@ def test_the_dial_lets_an_answer_wait(share: Share) -> None:
     begin = time.monotonic()
     assert peers.ask(client, b"a") == b"A"
     assert time.monotonic() - begin >= 0.3
+
+
+@only("epoll_loop", "prefork_epoll", "gevent_greenlets")
+def test_threads_that_compute_beside_take_the_processor_and_no_answer(start: Start) -> None:
+    server = start(work={"threads": 2})
+    before = server.cpu_seconds()
+
+    assert peers.exchange(server.connect(), b"a") == b"A"
+    # Those that compute wait for nobody but each other, for the interpreter's lock.
+    assert "running" in calls(server, "compute") <= {"running", "futex"}
+    eventually(lambda: server.cpu_seconds() - before > 0.2, "they compute")

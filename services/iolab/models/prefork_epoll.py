@@ -1,4 +1,4 @@
-"""Prefork epoll: several processes, each with its own epoll loop on its own listener.
+"""Prefork epoll: several processes, each with its own epoll loop.
 
 Waits in   epoll_wait(2), in each process on the sockets that the kernel dealt to it: SO_REUSEPORT, socket(7)
 Runs       `processes` at once, no GIL between them: a slow answer delays the clients of its own process
@@ -9,10 +9,37 @@ Compare    epoll_loop (one such process), tornado_iostream (same processes, coro
 
 from __future__ import annotations
 
-from iolab.models import epoll_loop
+import select
+from contextlib import closing
+
+from iolab.models.epoll_loop import Epoll, loop
 from iolab.processes.supervisor import Supervisor
+from iolab.server.server import Server
 
 
 def serve(server: Supervisor) -> None:
     """Serve until the stop is requested and every peer has received what it is owed."""
-    server.supervise(epoll_loop.serve)
+    server.supervise(work)
+
+
+def work(server: Server) -> None:
+    """A process: the loop of epoll_loop, on the listener that `accept` gives it."""
+    exclusive = server.settings.accept == "exclusive"
+    with closing(OneIsWoken(server.listener.fileno()) if exclusive else Epoll()) as selector:
+        loop(server, selector)
+
+
+class OneIsWoken:
+    """Of all that wait for the one listener, the kernel wakes one for a client: EPOLLEXCLUSIVE, epoll_ctl(2).
+
+    Otherwise it wakes all of them, and all but one find that nobody is left.
+    """
+
+    def __init__(self, listener: int) -> None:
+        epoll = Epoll()
+        self._listener, self._register = listener, epoll.register
+        self.modify, self.unregister, self.wait, self.close = epoll.modify, epoll.unregister, epoll.wait, epoll.close
+
+    def register(self, descriptor: int, interest: int) -> None:
+        """Watch a descriptor; the listener exclusively."""
+        self._register(descriptor, interest | select.EPOLLEXCLUSIVE if descriptor == self._listener else interest)

@@ -71,6 +71,12 @@ class BooksCollector(Collector):
         )
         yield from _gauges(slug, gauges)
         gauge = GaugeMetricFamily(
+            "iolab_process_connections_open", "Open connections of each process that serves", labels=["model", "number"]
+        )
+        for number, count in enumerate(server.open_counts()):
+            gauge.add_metric([slug, str(number)], count)
+        yield gauge
+        gauge = GaugeMetricFamily(
             "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
         )
         for limit, value in msgspec.structs.asdict(server.limits).items():

@@ -130,6 +130,10 @@ class Supervisor(Server):
         """As Server has it, of all children."""
         return sum(self._open_counts)
 
+    def open_counts(self) -> list[int]:
+        """As Server has it, of each child."""
+        return list(self._open_counts)
+
     def totals(self) -> Totals:
         """As Server has it, of all children, also those that have ended."""
         self._ask_for_books()
@@ -139,8 +143,8 @@ class Supervisor(Server):
         return totals
 
     def accept_queue(self) -> int:
-        """As Server has it, of all listeners."""
-        return sum(map(accept_queue, self.listeners))
+        """As Server has it, of all listeners, which may be the same."""
+        return sum(map(accept_queue, set(self.listeners)))
 
     def processes(self) -> list[int]:
         """The supervisor and its children."""
@@ -196,6 +200,7 @@ class Supervisor(Server):
             places = SharedPlaces(self._open_counts, number)
             server = ChildServer(self.model, self.settings, self.listeners[number], channel, places)
             server.watch(self.stop)
+            server.compute_beside()
             self._serve(server)
             server.tell()
             leave(0)

@@ -72,6 +72,7 @@ def run(model: Model, settings: Settings) -> int:
     else:
         start_thread(admin.serve_forever, "admin")
         stop.watch(settings.drain_seconds, cut)
+        server.compute_beside()
     with run_files.announced(model.slug, host, port, admin.port, settings.drain_seconds):
         log.info(
             "listening",

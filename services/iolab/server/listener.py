@@ -20,11 +20,16 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def listen_together(settings: Settings, count: int) -> list[socket.socket]:
-    """`count` listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Raises OSError.
+    """A listener for each of `count` processes. Raises OSError.
+
+    `accept: reuseport`: listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Else it
+    is one and the same for all.
 
     With that option a second server of the same user would join them unnoticed. So a probe first binds without it,
     which fails while another server listens.
     """
+    if settings.accept != "reuseport":
+        return [listen(settings)] * count
     with bind(settings, settings.port) as probe:
         port = probe.getsockname()[1]
     listeners = [bind(settings, port, shared=True) for _ in range(count)]

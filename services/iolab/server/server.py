@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from iolab import log
+from iolab.kernel.threads import start_thread
 from iolab.registry import Model
 from iolab.server.admission import Admission
 from iolab.server.books import Books, Totals
@@ -19,7 +20,7 @@ from iolab.server.limits import effective_limits
 from iolab.server.listener import accept_queue
 from iolab.server.stop import Stop
 from iolab.settings import Settings
-from iolab.work import AT_ONCE, Work
+from iolab.work import AT_ONCE, Work, compute
 
 # How often a stopping server looks at its connections: no event tells that one has fallen silent.
 DRAIN_TICK = 0.02
@@ -56,6 +57,11 @@ class Server:
         small = min(SMALL_READ, self.settings.buffer_size)
         return small if length < small and self.answer is AT_ONCE else self.settings.buffer_size
 
+    def compute_beside(self) -> None:
+        """Start the threads that compute beside the answers: the work dial's `threads`. Raises NoThread."""
+        for _ in range(self.settings.work.threads):
+            start_thread(compute, "compute")
+
     def timeout(self) -> float | None:
         """Seconds until a loop has something to do that no descriptor announces; None: never."""
         paused_until, sweeps = self.admission.paused_until, self.sweep.seconds
@@ -69,6 +75,10 @@ class Server:
     def open_count(self) -> int:
         """How many connections are open, including those that wait for a worker."""
         return self.books.open_count()
+
+    def open_counts(self) -> list[int]:
+        """`open_count` of each process that serves."""
+        return [self.open_count()]
 
     def totals(self) -> Totals:
         """Everything counted since the start, including open connections."""
