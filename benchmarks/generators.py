@@ -4,7 +4,7 @@ The processor time per answer is told beside: on a machine that others use, too,
 
     python benchmarks/generators.py --connections 128 --size 64 --rounds 7
 
-The server is the yardstick (services/yardstick/epoll.c), on the first processor; the generator, `generator.c` or a
+The server is the yardstick (services/iolab/yardstick.c), on the first processor; the generator, `generator.c` or a
 process of `iolab-client load`, is on the last one. They take turns, in shuffled order, each against a fresh server.
 """
 
@@ -28,7 +28,7 @@ from iolab_client.results.measurement import Plan, Size
 from iolab_client.servers.targets import Target
 
 HERE = Path(__file__).parent
-YARDSTICK = HERE.parent / "services" / "yardstick" / "epoll.c"
+YARDSTICK = HERE.parent / "services" / "iolab" / "yardstick.c"
 
 
 @contextlib.contextmanager

@@ -7,22 +7,30 @@ if __name__ == "__main__":
 
     leave_out_current_directory()
 
+import sys
+
 import click
 
 from iolab.program import Program
-from iolab_client.commands import (
-    check,
-    compare,
-    experiment,
-    load,
-    metrics,
-    playground,
-    report,
-    threads,
-    top,
-    trace,
-    try_,
-)
+
+try:
+    from iolab_client.commands import (
+        check,
+        compare,
+        experiment,
+        load,
+        metrics,
+        playground,
+        report,
+        threads,
+        top,
+        trace,
+        try_,
+    )
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("iolab"):
+        raise
+    sys.exit(f"iolab-client: {error.name} is not installed; pip install 'iolab[client]'")
 
 COMMANDS = (try_, check, load, compare, report, experiment, threads, metrics, top, trace, playground)
 

@@ -56,11 +56,11 @@ def serve(
 
     try:
         model = find(slug)
-        model.patch()
     except KeyError as error:
         raise click.UsageError(error.args[0]) from None
-    except ModuleNotFoundError as error:
-        end(ImportError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'"), 1)
+    if reason := model.not_installed():
+        end(ImportError(reason), 1)
+    model.patch()
     from iolab import configs, settings
 
     try:

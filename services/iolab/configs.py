@@ -328,7 +328,10 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
             f" select(2) watches descriptors below {FD_SETSIZE} only"
         )
     if settings.loop == "uvloop" and find_spec("uvloop") is None:
-        raise BadSetting(f"{file}: loop: got uvloop, which is not installed; expected `pip install uvloop`, or asyncio")
+        raise BadSetting(
+            f"{file}: loop: got uvloop, which is not installed;"
+            " expected asyncio, or pip install 'iolab[asyncio-streams]'"
+        )
     if "visibility_timeout" in model.own_keys:
         work_seconds = settings.work.cpu_us / 1_000_000 + settings.work.wait_ms / 1000
         if settings.visibility_timeout <= work_seconds:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Model:
 
     `own_keys` are the settings that only some models have. `pool` says that a client waits until one of `workers`
     threads is free to begin with it; `thread_per_client` that every open connection takes a thread; `patches` that its
-    module changes the standard library, and has to do so before that is used. `probe` is the module whose
+    module changes the standard library, and has to do so before that is used. `library` is what it imports that only
+    the extra of its name brings. `probe` is the module whose
     `unavailable(settings)` tells whether this machine has what the model needs beyond this package. `parts` are the
     compose services that it needs beside its own. `descriptors` is how many a server must be allowed to
     serve one client and one scrape (measured: 9 to 19, the most with uvloop), and some to spare.
@@ -36,6 +38,7 @@ class Model:
     thread_per_client: bool = False
     selects: bool = False
     patches: bool = False
+    library: str = ""
     probe: str = ""
     parts: tuple[str, ...] = ()
     descriptors: int = 24
@@ -65,10 +68,16 @@ class Model:
         serve: Callable[[Server], None] = import_module(f"iolab.models.{self.slug}").serve
         return serve
 
+    def not_installed(self) -> str | None:
+        """That its library is not there, and how to get it, in one line; None if it is."""
+        if not self.library or find_spec(self.library):
+            return None
+        return f"{self.library} is not installed; pip install 'iolab[{self.service}]'"
+
     def unavailable(self, settings: Settings) -> str | None:
         """Why this machine cannot run the model, and what to do about it, in one line; None if it can."""
-        if not self.probe:
-            return None
+        if (reason := self.not_installed()) or not self.probe:
+            return reason
         unavailable: Callable[[Settings], str | None] = import_module(self.probe).unavailable
         return unavailable(settings)
 
@@ -124,17 +133,20 @@ MODELS = {
             port=8008,
             summary="several processes, a coroutine for each client",
             own_keys=("processes",),
+            library="tornado",
         ),
         Model(
             slug="twisted_reactor",
             port=8009,
             summary="one thread, a reactor that calls each client's protocol back",
+            library="twisted",
         ),
         Model(
             slug="gevent_greenlets",
             port=8010,
             summary="a greenlet for each client, on sockets that only seem to block",
             patches=True,
+            library="gevent",
         ),
         Model(
             slug="prefork_epoll",
@@ -155,6 +167,7 @@ MODELS = {
             summary="a thread for each client, answers by workers behind a broker",
             own_keys=("broker_url", "broker_password_file", "broker_seconds", "visibility_timeout"),
             thread_per_client=True,
+            library="celery",
             probe="iolab.task_queue.address",
             parts=("task-broker", "task-worker"),
             # A broker of its own keeps 32 for itself, and has 6 connections.
@@ -177,7 +190,7 @@ MISBEHAVE = Model(
 )
 
 # What the models are measured against: no model, and in no list of them. It keeps the echo and nothing else of the
-# contract, and has no YAML file; services/yardstick/epoll.c, yardstick.py.
+# contract, and has no YAML file; yardstick.c, yardstick.py.
 YARDSTICK = Model(slug="yardstick", port=8000, summary="one thread, epoll_wait(2), in C")
 
 

@@ -86,6 +86,13 @@ def test_a_model_without_a_probe_runs_everywhere_and_one_with_a_probe_where_that
     assert probed.unavailable(Settings(backlog=1)) is None
 
 
+def test_a_model_without_its_library_names_the_extra_that_brings_it() -> None:
+    lacking = dataclasses.replace(MODELS["tornado_iostream"], library="no_such_library")
+    expected = "no_such_library is not installed; pip install 'iolab[tornado-iostream]'"
+    assert lacking.unavailable(Settings()) == lacking.not_installed() == expected
+    assert MODELS["tornado_iostream"].not_installed() is None
+
+
 def test_up_tells_why_where_the_machine_can_run_none_of_the_models_that_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 import docker
+from iolab.checkout import CHECKOUT
 from iolab.registry import MODELS, Model
 from iolab.run import run_files
 from iolab_client.compare.places import (
@@ -39,7 +39,6 @@ from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
 from iolab_client.servers.targets import ADMIN_PORT, Target
 
-CHECKOUT = Path(__file__).parents[3]
 PROJECT = "iolab-compare"
 # A suite's containers are not paused: a test that waits for one would fail.
 TEST_PROJECTS = "iolab-test-"
@@ -67,16 +66,16 @@ def compose_command() -> list[str]:
 
 def compose_environment() -> dict[str, str]:
     """Our environment, with the private copy of Compose that `make up` has fetched where there is one."""
-    private = CHECKOUT / ".tools" / "docker"
-    return {**({"DOCKER_CONFIG": str(private)} if private.is_dir() else {}), **os.environ}
+    private = CHECKOUT / ".tools" / "docker" if CHECKOUT else None
+    return {**({"DOCKER_CONFIG": str(private)} if private and private.is_dir() else {}), **os.environ}
 
 
 def unavailable() -> str | None:
     """Why there are no containers to measure in; None if there are."""
     if os.environ.get("IOLAB_NO_DOCKER"):
         return "IOLAB_NO_DOCKER is set"
-    if not (CHECKOUT / "docker-compose.yml").exists():
-        return "there is no checkout with a docker-compose.yml"
+    if CHECKOUT is None:
+        return "this is not run from a checkout, which has the docker-compose.yml"
     try:
         client = docker.from_env(timeout=API_SECONDS)
     except DockerException as error:

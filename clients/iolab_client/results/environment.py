@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from iolab.checkout import CHECKOUT
 from iolab_client.results.measurement import Environment
 
 PROJECT = "iolab"
@@ -68,9 +69,12 @@ def processor() -> str:
 
 def commit() -> str | None:
     """`git describe --always --dirty` of the checkout that this runs from; None if it is none."""
+    if CHECKOUT is None:
+        # What git knows of where a package is installed is somebody else's project.
+        return None
     try:
         described = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+            ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"],
             capture_output=True,
             text=True,
             timeout=GIT_SECONDS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import time
 
+from iolab.checkout import CHECKOUT
+
 Address = tuple[str, int]
 
 
@@ -62,7 +64,7 @@ def connect(
     raise failure or OSError(f"{host} has no address")
 
 
-REMEDY = "start it with `make up`"
+REMEDY = f"start it with `{'make' if CHECKOUT else 'iolab'} up`"
 
 
 def show(address: Address) -> str:

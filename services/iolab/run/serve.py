@@ -45,10 +45,7 @@ def run(model: Model, settings: Settings) -> int:
     if reason := model.unavailable(settings):
         log.warning("unavailable", reason=reason)
         return os.EX_UNAVAILABLE
-    try:
-        serve = model.load()
-    except ModuleNotFoundError as error:
-        raise StartError(f"{error.name} is not installed; pip install 'iolab[{model.slug}]'") from None
+    serve = model.load()
     stop = Stop()
     server: Server
     with listening_on(settings.host, settings.port, "port"):

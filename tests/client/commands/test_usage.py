@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,8 @@ BAD = [
     ["compare", "--rounds", "0"],
     ["compare", "--seed", "9" * 30],
 ]
+# Installed without its extra, as Python sees it.
+WITHOUT_RICH = "import sys; sys.modules['rich'] = None; import iolab_client.__main__"
 # What comes last is bad in any case: nothing is ever looked for.
 LAST = {
     "load": ["--processes", "none"],
@@ -97,3 +101,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     done = run(["iolab_client", *words])
     assert done.returncode == 2
     assert is_one_line(done.stderr)
+
+
+def test_without_what_its_extra_brings_it_says_so_in_a_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RICH], capture_output=True, text=True, timeout=60, check=False
+    )
+    expected = "iolab-client: rich is not installed; pip install 'iolab[client]'\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
