@@ -28,9 +28,10 @@ try:
         try_,
     )
 except ModuleNotFoundError as error:
-    if (error.name or "").startswith("iolab"):
+    library = (error.name or "").partition(".")[0]
+    if library in ("", "iolab", "iolab_client"):
         raise
-    sys.exit(f"iolab-client: {error.name} is not installed; pip install 'iolab[client]'")
+    sys.exit(f"iolab-client: {library} is not installed; pip install 'iolab[client]'")
 
 COMMANDS = (try_, check, load, compare, report, experiment, threads, metrics, top, trace, playground)
 
