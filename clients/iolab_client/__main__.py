@@ -20,6 +20,7 @@ try:
         experiment,
         load,
         metrics,
+        path,
         playground,
         report,
         threads,
@@ -33,7 +34,7 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f"iolab-client: {library} is not installed; pip install 'iolab[client]'")
 
-COMMANDS = (try_, check, load, compare, report, experiment, threads, metrics, top, trace, playground)
+COMMANDS = (try_, check, path, load, compare, report, experiment, threads, metrics, top, trace, playground)
 
 
 @click.group(cls=Program, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
@@ -65,6 +66,24 @@ def connect(
 
 
 REMEDY = f"start it with `{'make' if CHECKOUT else 'iolab'} up`"
+
+
+def parse(text: str) -> Address | None:
+    """HOST:PORT, an IPv6 host in brackets or without; None where it is not."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and is_port(port)):
+        return None
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return None
+    return (host, int(port)) if host.isprintable() else None
+
+
+def is_port(text: str) -> bool:
+    """Whether it is the number of a port, in ASCII digits."""
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
 
 
 def show(address: Address) -> str:

@@ -11,9 +11,7 @@ Looked for in this order, the first that is there is taken:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from iolab.program import shortened
 from iolab.registry import MODELS, YARDSTICK, Model
 from iolab.run import run_files
 from iolab.settings import BadSetting, Settings
-from iolab_client.servers.address import REMEDY, Address, connect, show
+from iolab_client.servers.address import REMEDY, Address, connect, parse, show
 
 # What has a name: the models, and what they are measured against.
 NAMED = {**MODELS, YARDSTICK.slug: YARDSTICK}
@@ -70,14 +68,9 @@ class Wanted(click.ParamType[Model | Address]):
         """The model or address. Raises click.BadParameter, which lists the models."""
         if isinstance(value, (Model, tuple)):
             return value
-        host, colon, port = str(value).rpartition(":")
-        if colon:
-            if host and re.fullmatch(r"\d{1,5}", port) and 1 <= int(port) <= 65535:
-                host = host.removeprefix("[").removesuffix("]")
-                with contextlib.suppress(UnicodeError):
-                    host.encode("idna")
-                    if host.isprintable():
-                        return host, int(port)
+        if ":" in str(value):
+            if address := parse(str(value)):
+                return address
             self.fail(f"{shortened(str(value))} is not HOST:PORT", parameter, context)
         if value == YARDSTICK.slug:
             return YARDSTICK

@@ -33,6 +33,8 @@ BAD = [
     ["load", "epoll_loop", "--seed", "-1"],
     ["load", "epoll_loop", "--fail-if", "verdict!=GOOD"],
     ["load", "epoll_loop", "--fail-if", "p99>5"],
+    ["path", "--front", "127.0.0.1:1", "--back", "9" * 300],
+    ["path", "--front", "h" * 300 + ":1", "--back", "1"],
     ["compare", "--rounds", "0"],
     ["compare", "--seed", "9" * 30],
 ]
