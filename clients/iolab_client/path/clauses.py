@@ -34,7 +34,7 @@ WORD = letters(64, "a word")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Note:
     """What a clause that is kept has to tell."""
 
     text: str | None
@@ -122,7 +122,7 @@ def reset(harness: Harness, way: Way) -> None:
             raise Fault(f"the {speaker.name}'s RST came to the {listener.name} as {met.value}")
 
 
-def back_pressure(harness: Harness, way: Way) -> Seen:
+def back_pressure(harness: Harness, way: Way) -> Note:
     """Where nobody reads, the speaker is stopped; once somebody does, everything arrives, and it goes on."""
     with harness.open() as ends:
         speaker, listener = ends.of(way)
@@ -136,7 +136,7 @@ def back_pressure(harness: Harness, way: Way) -> Seen:
         listener.expect(data[:taken])
         # To a round number: what is cut into blocks is not the matter here.
         carry(speaker, listener, data[taken : taken + EACH_BYTES - taken % EACH_BYTES])
-    return Seen(f"holds {held:,} bytes", held_bytes=held)
+    return Note(f"holds {held:,} bytes", held_bytes=held)
 
 
 def idle(harness: Harness) -> None:
@@ -172,12 +172,12 @@ def server_first(harness: Harness) -> None:
                 server.send(WORD)
 
 
-def refused(harness: Harness) -> Seen:
+def refused(harness: Harness) -> Note:
     """Where nobody listens at the far end, the client is told so; once somebody does, the path leads there again."""
     with harness.refusing():
         told = _refusal(harness)
     with harness.open():
-        return Seen(told)
+        return Note(told)
 
 
 def _refusal(harness: Harness) -> str:
@@ -220,7 +220,7 @@ def simultaneous_close(harness: Harness) -> None:
         ends.server.expect_fin()
 
 
-EACH_WAY: tuple[Callable[[Harness, Way], Seen | None], ...] = (
+EACH_WAY: tuple[Callable[[Harness, Way], Note | None], ...] = (
     all_bytes,
     bulk,
     one_at_a_time,
@@ -230,7 +230,7 @@ EACH_WAY: tuple[Callable[[Harness, Way], Seen | None], ...] = (
     reset,
     back_pressure,
 )
-ONCE: tuple[Callable[[Harness], Seen | None], ...] = (
+ONCE: tuple[Callable[[Harness], Note | None], ...] = (
     server_first,
     simultaneous_close,
     many_at_once,

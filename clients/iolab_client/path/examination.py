@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from iolab_client.path.arrivals import DidNotCome
-from iolab_client.path.clauses import EACH_WAY, ONCE, Seen
+from iolab_client.path.clauses import EACH_WAY, ONCE, Note
 from iolab_client.path.ends import Fault, Way
 from iolab_client.path.harness import Harness, NotReached
 from iolab_client.path.remedies import REMEDIES
@@ -27,7 +27,7 @@ class Examined:
 
     clause: str
     way: Way | None
-    examine: Callable[[Harness], Seen | None]
+    examine: Callable[[Harness], Note | None]
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Judgement:
         }
 
 
-def _one_way(clause: Callable[[Harness, Way], Seen | None], way: Way) -> Examined:
+def _one_way(clause: Callable[[Harness, Way], Note | None], way: Way) -> Examined:
     return Examined(clause=clause.__name__, way=way, examine=lambda harness: clause(harness, way))
 
 
@@ -96,7 +96,7 @@ def judge(examined: Examined, harness: Harness) -> Judgement:
     """One clause's verdict."""
     started = time.monotonic()
     try:
-        seen = examined.examine(harness) or Seen(None)
+        seen = examined.examine(harness) or Note(None)
     except Fault as fault:
         return Judgement(
             of=examined,
