@@ -1,1 +1,1 @@
-"""What the kernel offers and Python has no name for, and what it tells in /proc."""
+"""Kernel interfaces that Python does not offer, and what /proc shows."""

@@ -1,6 +1,6 @@
-"""Which process a number means: the kernel uses numbers again, and so a number alone is no name.
+"""Which process a PID means: the kernel reuses PIDs, so a PID alone identifies no process.
 
-A start time in clock ticks since the boot stays when somebody sets the clock; one in seconds since 1970 moves.
+A start time in clock ticks since the boot does not change when the clock is set; one in seconds since 1970 does.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from pathlib import Path
 
 import msgspec
 
-# Of proc_pid_stat(5), counted from the field after the name, which may have any character in it.
+# Fields of proc_pid_stat(5), counted from the one after the name, which may contain any character.
 STATE, START_TICKS = 0, 19
 ENDED = frozenset("ZXx")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """One process, and never a later one that has its number."""
+    """One process, and never a later one with the same PID."""
 
     pid: int
     start_ticks: int
     boot: str
-    # The number means another process, or none, in another namespace: pid_namespaces(7).
+    # In another namespace the PID means another process, or none: pid_namespaces(7).
     pid_namespace: int
 
 
 def own_identity() -> Identity:
-    """The calling process's. Raises OSError where there is no /proc."""
+    """The identity of the calling process. Raises OSError where there is no /proc."""
     return Identity(
         pid=os.getpid(), start_ticks=int(_stat(os.getpid())[START_TICKS]), boot=_boot(), pid_namespace=_pid_namespace()
     )
 
 
 def is_gone(identity: Identity) -> bool:
-    """Whether it is certain that the process has ended. Of one in another namespace that is never certain here."""
+    """Whether the process has certainly ended. For one in another PID namespace that is never certain."""
     if identity.boot != _boot():
         return True
     return identity.pid_namespace == _pid_namespace() and not _is_there(identity)
 
 
 def lives(identity: Identity) -> bool:
-    """Whether the process runs here. One that has ended, and that nobody has asked for its exit code, does not."""
+    """Whether the process runs in this PID namespace. A zombie does not."""
     return identity.boot == _boot() and identity.pid_namespace == _pid_namespace() and _is_there(identity)
 
 
 def send_signal(identity: Identity, number: signal.Signals, *, only_with: bytes) -> bool:
-    """Send a signal to this very process, if it is ours and has begun with `only_with` in its environment.
+    """Send a signal to this process, if it is ours and was started with `only_with` in its environment.
 
     Returns whether it was sent. `only_with` is NAME=VALUE.
     """
     try:
-        # From here on no other process can be meant: pidfd_open(2).
+        # The descriptor can never mean another process: pidfd_open(2).
         descriptor = os.pidfd_open(identity.pid)
     except (OSError, OverflowError, ValueError):
         return False

@@ -1,7 +1,7 @@
-"""io_uring(7) by its three system calls: a ring that the kernel takes submissions from, one where it puts completions.
+"""io_uring(7) by its three system calls: the kernel takes submissions from one ring and puts completions into another.
 
-Both are mapped into this process. A submission is made once and copied as it is, all of a batch at a time; completions
-are read in bulk.
+Both are mapped into this process. A submission is made once, and copied with its whole batch; completions are read
+in bulk.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-# What a completion's flags may hold: linux/io_uring.h.
+# Flags of a completion: linux/io_uring.h.
 HAS_BUFFER = 1
 HAS_MORE = 2
 
-# The operation of a submission whose completion tells nothing.
+# The operation number of submissions whose completions are ignored.
 UNHEARD = 2**64 - 1
 
-# The numbers are the same on every architecture.
+# These system call numbers are the same on every architecture.
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
-# Everything submitted is tried, whatever an earlier one met; only this thread submits, and completions are made when it
-# waits for them, not in the middle of its other calls.
+# An error does not stop the rest of a batch; only this thread submits; completions are made when it waits for them,
+# not in the middle of its other calls.
 _SUBMIT_ALL, _SINGLE_ISSUER, _DEFER_TASKRUN = 1 << 7, 1 << 12, 1 << 13
 _GETEVENTS, _EXT_ARG = 1, 8
 _REGISTER_PBUF_RING = 22
@@ -35,7 +35,7 @@ _POLL_ADD, _TIMEOUT, _ACCEPT, _ASYNC_CANCEL, _SEND, _RECV = 6, 11, 13, 14, 26, 2
 _BUFFER_SELECT, _SKIP_SUCCESS = 1 << 5, 1 << 6
 _POLL_FIRST, _RECV_MULTISHOT = 1, 2
 _POLLIN = 1
-# How long to leave a kernel alone that has no memory for requests.
+# How long to wait when the kernel has no memory for requests.
 _RETRY_SECONDS = 0.001
 _CANCEL_ALL = 1
 
@@ -43,21 +43,21 @@ _CANCEL_ALL = 1
 _SUBMISSION = struct.Struct("=BBHiQQIIQHHiQQ")
 _COMPLETION = struct.Struct("=QiI")
 _BUFFER = struct.Struct("=QIHxx")
-# In the first entry of a ring of buffers.
+# Where the tail is in the first entry of a ring of buffers.
 _BUFFERS_TAIL_AT = 14
 
-# What `point` does, for who can't afford a call: in struct io_uring_sqe address and size stand one behind the other.
+# What `point` does, without a Python call: in struct io_uring_sqe the size follows the address.
 set_address_and_size = struct.Struct("=QI").pack_into
 ADDRESS_AT = 16
-# CPython keeps what a bytes object holds behind its head, up to a zero at its end.
+# In CPython the content of a bytes object follows its header, and a zero ends it.
 HEAD_BYTES = bytes.__basicsize__ - 1
 
-# ctypes gives up the interpreter's lock during the call.
+# ctypes releases the GIL during the call.
 _syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
 _syscall.argtypes = [ctypes.c_long] * 7
 _syscall.restype = ctypes.c_long
 
-# The groups of buffers.
+# The numbers of the buffer groups.
 LARGE, SMALL = range(2)
 
 Submission = bytes | bytearray
@@ -65,13 +65,13 @@ Completion = tuple[int, int, int]
 
 
 class Buffers:
-    """Buffers of a ring that receives share: the kernel takes one when there is something to receive.
+    """Buffers that a ring's receives share: the kernel takes one when there is something to receive.
 
-    `count`, a power of two, of `size` bytes. `group` is the number by which a receive asks for them.
+    There are `count`, a power of two, each of `size` bytes. A receive names them by the number `group`.
     """
 
     def __init__(self, descriptor: int, group: int, count: int, size: int) -> None:
-        # Off the power of two: at the same place of every page they would push each other out of the cache.
+        # Not a power of two: buffers at the same offset of every page would evict each other from the cache.
         self._stride = size + 64
         self._buffers = mmap.mmap(-1, count * self._stride)
         self._offers = memoryview(mmap.mmap(-1, count * _BUFFER.size))
@@ -79,7 +79,7 @@ class Buffers:
         address = _address_of(self._buffers)
         self._offer = [_BUFFER.pack(address + number * self._stride, size, number) for number in range(count)]
         self._offered = 0
-        # Those to offer with the next wait; at first all.
+        # The buffers to offer with the next wait; at first all.
         self.returned = list(self._offer)
         self.offer_returned()
         # struct io_uring_buf_reg: address, entries, group.
@@ -87,7 +87,7 @@ class Buffers:
         _call(_REGISTER, descriptor, _REGISTER_PBUF_RING, _address(registration), 1)
 
     def offer_returned(self) -> None:
-        """Copy the buffers that were taken behind those on offer, in a ring that may go on at its beginning."""
+        """Append the returned buffers to the ring of those on offer, which may wrap around."""
         data = b"".join(self.returned)
         begin = self._offered * _BUFFER.size % len(self._offers)
         room = len(self._offers) - begin
@@ -96,11 +96,11 @@ class Buffers:
             self._offers[: len(data) - room] = data[room:]
         self._offered += len(self.returned)
         self.returned.clear()
-        # It stands in the first entry, which may just have been written: the kernel looks when it is called only.
+        # Last, because the tail is part of the first entry, just written perhaps; the kernel reads it only when called.
         self._offers_tail[0] = self._offered & 0xFFFF
 
     def take(self, flags: int, size: int) -> bytes:
-        """What a receive of `size` bytes got, by its completion's flags. Its buffer is offered with the next `wait`."""
+        """The `size` bytes of a receive, by its completion's flags. The buffer is offered with the next `wait`."""
         number = flags >> 16
         self.returned.append(self._offer[number])
         begin = number * self._stride
@@ -108,13 +108,13 @@ class Buffers:
 
 
 class Ring:
-    """The two rings, and the buffers that receives share: `buffers` of `buffer_size` bytes, a power of two.
+    """The two rings, and the buffers that receives share: `buffers`, a power of two, of `buffer_size` bytes.
 
-    With a `small_size` there are small ones, too, for receives that go on by themselves. Only the thread that makes it
-    may use it. Raises OSError where the system refuses.
+    With a `small_size` there are small buffers too, for multishot receives. Only the thread that makes a ring may use
+    it. Raises OSError if the system refuses.
     """
 
-    # Submissions that fit between two waits; more of them take one more call.
+    # Submissions that fit between two waits; more of them take another system call.
     ENTRIES = 4096
     SMALL_BUFFERS = 128
 
@@ -133,33 +133,33 @@ class Ring:
         self._done_head, self._done_tail = rings[done_head:][:4].cast("I"), rings[done_tail:][:4].cast("I")
         self._done = rings[done:][: _COMPLETION.size * completions]
         self._submissions = memoryview(mmap.mmap(self._descriptor, _SUBMISSION.size * submissions, offset=_SQES_OFFSET))
-        # Submission n is always in place n.
+        # Entry n of the submission ring always refers to submission n.
         rings[array:][: 4 * submissions] = struct.pack(f"={submissions}I", *range(submissions))
         self._queue: list[Submission] = []
-        # Hand a submission, or two in one piece, over with the next `wait`. What it points to has to stay until then,
-        # what the kernel sends until its completion.
+        # Hands a submission, or two in one piece, over with the next `wait`. What it points to must live until then;
+        # what the kernel sends must live until its completion.
         self.submit: Callable[[Submission], None] = self._queue.append
         self._timeout = bytearray(16)
         self._wait_argument = struct.pack("=QIIQ", 0, 0, 0, _address_of(self._timeout))
-        # How often submissions were handed over.
+        # How many times submissions were handed over.
         self.handed = 0
         self.small_size = small_size
         self._groups = [Buffers(self._descriptor, LARGE, buffers, buffer_size)]
         if small_size:
             self._groups.append(Buffers(self._descriptor, SMALL, self.SMALL_BUFFERS, small_size))
-        # Bound once; see Buffers.
+        # Bound once, to save a look-up for each message; see Buffers.
         self.take, self.take_small = self._groups[0].take, self._groups[-1].take
 
     def withdraw(self, submission: Submission) -> None:
-        """Do not hand over what was submitted since the last `wait`. Raises ValueError if it was not."""
+        """Take back a submission made since the last `wait`. Raises ValueError if there is none."""
         self._queue.remove(submission)
 
     def wait(self, timeout: float | None = None) -> Iterator[Completion]:
-        """Hand over what was submitted, then wait until something is done, or for `timeout` seconds.
+        """Hand over what was submitted, then wait for a completion, at most `timeout` seconds.
 
-        Returns what is done: the operation, its result (-errno for an error) and flags.
+        Returns the completions: operation number, result (-errno for an error) and flags.
         """
-        # A piece may be two submissions.
+        # Half as many, because a piece may be two submissions.
         while len(self._queue) > self.ENTRIES // 2:
             self._put(self._queue[: self.ENTRIES // 2])
             del self._queue[: self.ENTRIES // 2]
@@ -179,7 +179,7 @@ class Ring:
         return self._completions()
 
     def _put(self, batch: list[Submission]) -> None:
-        """Copy submissions to the end of their ring, which may go on at its beginning."""
+        """Append submissions to their ring, which may wrap around."""
         tail, size = self._tail[0], _SUBMISSION.size
         data = b"".join(batch)
         begin = tail % self.ENTRIES * size
@@ -190,11 +190,11 @@ class Ring:
         self._tail[0] = (tail + len(data) // size) & 0xFFFFFFFF
 
     def _enter(self, flags: int, argument: int, size: int) -> None:
-        """Have the kernel take all that was put into the ring; with _GETEVENTS, wait for a completion.
+        """Make the kernel take all that was put into the ring; with _GETEVENTS, wait for a completion.
 
-        It takes less while it has no memory for requests (EAGAIN, or a number below `count`), and does not wait then.
-        What it has not taken still points to answers, which others take for sent once `handed` has gone on: so nobody
-        goes on before it has all.
+        It takes less while it has no memory for requests (EAGAIN, or a number below `count`), and then does not wait.
+        What it has not taken still points to answers, which count as sent once `handed` has increased: so this returns
+        only when it has taken all.
         """
         while True:
             count = (self._tail[0] - self._head[0]) & 0xFFFFFFFF
@@ -202,7 +202,7 @@ class Ring:
             if taken == count:
                 return
             error = ctypes.get_errno() if taken < 0 else errno.EAGAIN
-            # With nothing to take: the time is over, or the kernel wants its completions taken first.
+            # There was nothing to take: the timeout is over, or the kernel wants its completions read first.
             if not count and error in (errno.ETIME, errno.EINTR, errno.EAGAIN, errno.EBUSY):
                 return
             if error not in (errno.EINTR, errno.EAGAIN):
@@ -220,70 +220,70 @@ class Ring:
         return _COMPLETION.iter_unpack(data)
 
     def close(self) -> None:
-        """Close it; what is in flight is cancelled."""
+        """Close the ring; what is in flight is cancelled."""
         os.close(self._descriptor)
 
 
-# Submissions. `operation` is what their completions are known by.
+# Submissions. `operation` is the number that their completions carry.
 
 
 def accept(listener: int, operation: int) -> bytes:
-    """Accept one client, once somebody comes."""
+    """Accept one client, once there is one."""
     return _submission(_ACCEPT, listener, operation, own_flags=socket.SOCK_CLOEXEC)
 
 
 def poll(descriptor: int, operation: int) -> bytes:
-    """Tell when the descriptor is readable, once."""
+    """Complete once, when the descriptor is readable."""
     return _submission(_POLL_ADD, descriptor, operation, own_flags=_POLLIN)
 
 
 def receive(descriptor: int, operation: int) -> bytes:
-    """Receive into a buffer of the ring's, once there is something: the buffer is taken no earlier."""
+    """Receive into one of the ring's buffers, which is taken only when there is something to receive."""
     return _submission(_RECV, descriptor, operation, flags=_BUFFER_SELECT, priority=_POLL_FIRST)
 
 
 def receive_many(descriptor: int, operation: int) -> bytes:
-    """Receive into small buffers whatever comes: a completion for each, until one of them has no HAS_MORE."""
+    """Receive repeatedly into small buffers (multishot): a completion for each, until one has no HAS_MORE."""
     priority = _POLL_FIRST | _RECV_MULTISHOT
     return _submission(_RECV, descriptor, operation, flags=_BUFFER_SELECT, priority=priority, group=SMALL)
 
 
 def send(descriptor: int, operation: int) -> bytearray:
-    """Send what `point` sets, as far as the socket takes it once it takes anything."""
+    """Send what `point` sets, once the socket has room, and as much as it then takes."""
     return bytearray(_submission(_SEND, descriptor, operation, own_flags=socket.MSG_NOSIGNAL))
 
 
 def send_now(descriptor: int, operation: int) -> bytearray:
-    """Send what `point` sets when this is handed over, and tell only if the socket had no room for all of it.
+    """Send what `point` sets when this is handed over; complete only if the socket had no room for all of it.
 
-    Its completion has -EAGAIN, or how much was sent; there is none where all was.
+    The completion has -EAGAIN, or the number of bytes sent; if all were sent, there is none.
     """
     own_flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT | socket.MSG_WAITALL
     return bytearray(_submission(_SEND, descriptor, operation, flags=_SKIP_SUCCESS, own_flags=own_flags))
 
 
 def point(submission: bytearray, data: bytes, begin: int = 0) -> None:
-    """Have a send submission send `data`, which has to stay until its completion, from byte `begin` on."""
+    """Make a send submission send `data` from byte `begin` on; `data` must live until the completion."""
     set_address_and_size(submission, ADDRESS_AT, id(data) + HEAD_BYTES + begin, len(data) - begin)
 
 
 def timespec(seconds: float) -> bytes:
-    """A duration as the kernel has it, for `timeout`."""
+    """A duration in the kernel's format, for `timeout`."""
     return struct.pack("=qq", int(seconds), int(seconds % 1 * 1e9))
 
 
 def timeout(duration: bytes, operation: int) -> bytes:
-    """Be done after a `timespec`, which has to stay until that was handed over."""
+    """Complete after a `timespec`, which must live until this is handed over."""
     return _submission(_TIMEOUT, -1, operation, address=_address(duration), size=1)
 
 
 def cancel(operation: int) -> bytes:
-    """Have the kernel give up an operation: its completion is -ECANCELED, unless it is done already."""
+    """Make the kernel cancel an operation, which completes with -ECANCELED unless it is done already."""
     return _submission(_ASYNC_CANCEL, -1, UNHEARD, flags=_SKIP_SUCCESS, address=operation)
 
 
 def cancel_all(operation: int) -> bytes:
-    """As `cancel`, where several have the same number."""
+    """As `cancel`, for all operations with the same number."""
     return _submission(_ASYNC_CANCEL, -1, UNHEARD, flags=_SKIP_SUCCESS, address=operation, own_flags=_CANCEL_ALL)
 
 

@@ -1,6 +1,6 @@
-"""Whether this machine lets a process use io_uring; if not, who refuses it, and what to do about it.
+"""Whether this machine lets a process use io_uring; if not, what refuses it, and what to do about it.
 
-The errno alone tells little: a filter may answer with any, and an allow-list that ends below these calls says ENOSYS.
+The errno alone tells little: a seccomp filter may return any, and an allow-list too old for these calls says ENOSYS.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 from iolab.kernel.io_uring import Ring
 from iolab.settings import BadSetting, Settings
 
-# The first one with completions made only when they are waited for (IORING_SETUP_DEFER_TASKRUN).
+# The first kernel that makes completions only when they are waited for (IORING_SETUP_DEFER_TASKRUN).
 OLDEST = (6, 1)
-# A ring with one buffer of so many bytes shows whether the system grants any.
+# A ring with one buffer of this size shows whether the system grants any ring.
 LEAST_BUFFER_BYTES = 64
 
 
 def unavailable(settings: Settings) -> str | None:
-    """Why io_uring is refused, and what to do about it, in one line; None if it works.
+    """Why io_uring is refused and what to do about it, in one line; None if it works.
 
-    Raises BadSetting where the system grants a ring, but not the memory for its `buffers`.
+    Raises BadSetting if the system grants a ring, but not the memory for its `buffers`.
     """
     try:
         with closing(Ring(1, LEAST_BUFFER_BYTES)) as ring:
@@ -41,7 +41,7 @@ def unavailable(settings: Settings) -> str | None:
 
 
 def cause(number: int) -> str:
-    """Who refuses io_uring with errno `number`: the kernel by its age, its settings, a filter, or a security module."""
+    """What refuses io_uring with errno `number`: the kernel's age, its settings, a filter or a security module."""
     release = os.uname().release
     said = f"io_uring was refused with {errno.errorcode.get(number, number)}"
     if _version(release) < OLDEST:
@@ -69,14 +69,14 @@ def _version(release: str) -> tuple[int, int]:
 
 
 def _switched_off(number: int) -> bool:
-    """2 refuses everyone, 1 those who are not in kernel.io_uring_group; the kernel then says EPERM."""
+    """Whether the sysctl refuses it: 2 for everyone, 1 outside kernel.io_uring_group; the kernel then says EPERM."""
     level = _sysctl("io_uring_disabled")
     privileged = _sysctl("io_uring_group") in {os.getegid(), *os.getgroups()}
     return number == errno.EPERM and (level == 2 or (level == 1 and not privileged))
 
 
 def _sysctl(name: str) -> int:
-    """Its value; 0 in a kernel that has none of that name: they came with 6.6."""
+    """The value of a sysctl; 0 in a kernel that has none of that name: these came with 6.6."""
     try:
         return int(Path("/proc/sys/kernel", name).read_text())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Connections that are closed here, while the kernel still sends their last answers.
 
-A process may leave them to the kernel, a container may not: its network ends with it, and with the network the bytes.
+A process may leave them to the kernel. A container may not: its network ends with it, and those bytes are lost.
 They have no descriptor any more, but the kernel lists them: proc_pid_net(5).
 """
 
@@ -13,21 +13,21 @@ import struct
 import time
 from collections.abc import Iterator
 
-# FIN-WAIT-1, LAST-ACK, CLOSING: the states in which our FIN is not acknowledged; linux/tcp_states.h.
+# FIN-WAIT-1, LAST-ACK, CLOSING: the states in which our FIN is unacknowledged; linux/tcp_states.h.
 UNACKNOWLEDGED_STATES = frozenset({b"04", b"09", b"0B"})
-# How often the kernel is asked.
+# How often the tables are read.
 TICK_SECONDS = 0.02
 
-# Both ends of a connection, and the kernel's name of its socket; that is zero where the kernel hides it.
+# The two addresses of a connection, and the kernel's address of its socket, which is zero where the kernel hides it.
 Orphan = tuple[bytes, bytes, bytes]
 
 
 class Orphans:
-    """Those of one listener that came since this was made.
+    """The orphans of one listener that appeared since this object was made.
 
-    What an earlier server on the same port has left to the kernel is remembered, and is none of ours. It is told from a
-    connection of ours between the same ends by the kernel's name of the socket. Where that is hidden, by the ends: no
-    connection can be made between them as long as the old one is there.
+    Orphans that an earlier server on the same port has left to the kernel are remembered, and do not count. The
+    kernel's address of the socket tells them from a connection of ours between the same two addresses. Where that is
+    hidden, the two addresses are enough: no new connection can have them while the old one exists.
 
     The kernel's tables are opened once: at the stop there may be no descriptor left.
     """
@@ -38,20 +38,20 @@ class Orphans:
         self._addresses = _spellings(host)
         self._tables = []
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            # Without IPv6 in the kernel there is no such file.
+            # Without IPv6 in the kernel there is no tcp6.
             with contextlib.suppress(FileNotFoundError):
                 self._tables.append(os.open(table, os.O_RDONLY | os.O_CLOEXEC))
         self._others = frozenset(self._found())
 
     def count(self) -> int:
-        """How many of our connections are closed without their peer having acknowledged everything."""
+        """How many of our connections are closed although their peer has not acknowledged everything."""
         found = set(self._found())
-        # One that has gone and comes again is another, and may be ours.
+        # An orphan that has gone and reappears is another connection, which may be ours.
         self._others &= found
         return len(found - self._others)
 
     def wait(self) -> None:
-        """Return when there are none. It is the stop's deadline that bounds this."""
+        """Return when there are none. The stop's deadline bounds the wait."""
         while self.count():
             time.sleep(TICK_SECONDS)
 
@@ -72,7 +72,7 @@ class Orphans:
 
 
 def _read(table: int) -> bytes:
-    """All of it, from its beginning: the kernel makes it anew."""
+    """The whole table, which the kernel makes anew when it is read from its beginning."""
     os.lseek(table, 0, os.SEEK_SET)
     pieces = []
     while piece := os.read(table, 65536):
@@ -81,7 +81,7 @@ def _read(table: int) -> bytes:
 
 
 def _spellings(host: str) -> frozenset[bytes] | None:
-    """How the tables spell the address of our end: also as a peer of IPv4 has it on a socket of IPv6. None: any."""
+    """How the tables spell our address, also as an IPv4 address on an IPv6 socket. None: any address."""
     address = host.partition("%")[0]
     packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     if not any(packed):

@@ -1,4 +1,4 @@
-"""A child that hears of its parent's end, however that ends: prctl(2), PR_SET_PDEATHSIG."""
+"""Signal a child when its parent ends, however it ends: prctl(2), PR_SET_PDEATHSIG."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ PR_SET_PDEATHSIG = 1
 
 
 def told_of_parents_end(number: signal.Signals) -> Callable[[], None]:
-    """What a child is to do between fork and exec, to be sent this signal when the process that calls this ends.
+    """A function for a child to call between fork and exec, so that this signal is sent to it when its parent ends.
 
-    The kernel takes the thread that forks for the parent, and no lock may be held there that the child would need: for
-    a process of one thread only.
+    Only for a process of one thread: the kernel takes the forking thread for the parent, and another thread could hold
+    a lock that the child needs.
     """
-    # Loaded here, where it is no matter what that takes.
+    # Loaded in the parent: between fork and exec a child should do little.
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
     def ask() -> None:
         prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
-            # It has ended before it was asked.
+            # The parent has ended before prctl(2) took effect.
             os._exit(os.EX_OK)
 
     return ask

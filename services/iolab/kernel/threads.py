@@ -1,7 +1,4 @@
-"""Threads: started with a name that the kernel knows too, and looked at from outside (the X-ray of /threads).
-
-The kernel tells in /proc/PID/task/TID/syscall which system call a thread is in; proc_pid_syscall(5).
-"""
+"""Threads whose names the kernel knows too, so that top, ps and /threads show them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 
 
 class NoThread(RuntimeError):
-    """The system has no thread left: pids.max of the cgroup, RLIMIT_NPROC, or memory."""
+    """No thread can be started: the limit is pids.max of the cgroup, RLIMIT_NPROC, or memory."""
 
 
 def start_thread(target: Callable[..., object], name: str, *arguments: Any) -> threading.Thread:
@@ -35,9 +32,9 @@ def start_thread(target: Callable[..., object], name: str, *arguments: Any) -> t
 
 
 def within(seconds: float, call: Callable[[], object], name: str) -> None:
-    """Have another thread do `call`, and wait for it `seconds` at most. Where no thread is to be had, this one does it.
+    """Do `call` in another thread, and wait for it at most `seconds`. If no thread can be started, do it in this one.
 
-    For what has to be tried, but must not hold up the thread that tries it.
+    For what has to be tried without holding up the calling thread.
     """
     try:
         thread = start_thread(call, name)
@@ -48,6 +45,6 @@ def within(seconds: float, call: Callable[[], object], name: str) -> None:
 
 
 def name_thread(name: str) -> None:
-    """Give the calling thread its name in the kernel: Python 3.14 is the first to do so by itself."""
+    """Name the calling thread in the kernel, as Python does by itself from 3.14 on."""
     with contextlib.suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name[:15])
