@@ -1,1 +1,1 @@
-"""What is seen of a server from outside: /healthz, /metrics and /threads."""
+"""What a server shows to the outside: /healthz, /metrics and /threads."""

@@ -1,6 +1,6 @@
 """The admin port and its pages: /healthz, /metrics and /threads.
 
-A scrape reads counters that the model's threads write for themselves, so that no message pays for it.
+A scrape reads counters that the model's threads keep anyway, so that it costs no message anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from iolab.settings import Settings
 
 OPENMETRICS = "application/openmetrics-text"
 
-# A page, given the request's Accept header.
+# Makes a page, given the request's Accept header.
 OnePage = Callable[[str], Page]
 
 
@@ -30,7 +30,7 @@ def open_admin(
 ) -> HttpServer:
     """The admin port of a server, on the settings' `host` and `admin_port`; 0: the kernel picks. Raises OSError.
 
-    It has `more` pages than those of every server, and takes what is sent to it if there is somebody to `receive` it.
+    It has the pages of every server and `more`. `receive`, if given, takes what is sent by PUT or POST.
     """
     listener = bind(settings, settings.admin_port)
     try:
@@ -42,7 +42,7 @@ def open_admin(
 
 
 class AdminPages:
-    """What is answered on the admin port of a server."""
+    """The pages of a server's admin port."""
 
     def __init__(self, shown: Shown, more: Mapping[str, OnePage] | None = None) -> None:
         self._shown = shown
@@ -68,12 +68,13 @@ class AdminPages:
         return _json(503 if stopping else 200, {"model": self._shown.model.slug, "stopping": stopping})
 
     def _metrics(self, accept: str) -> Page:
-        # Not with the header as it came: for some the choice fails, and what others say stands in the answer's.
+        # Not with the header as it came: some headers make this function fail, and parts of others would be copied
+        # into the answer's header.
         encode, content_type = choose_encoder(OPENMETRICS if _takes_openmetrics(accept) else "")
         return Page(200, content_type, encode(self._registry))
 
     def _threads(self, _accept: str) -> Page:
-        # A supervisor has one thread that serves, and takes the picture with it: it is seen running.
+        # A supervisor's only thread makes the page itself, and so is shown as running.
         leave_out = 0 if self._shown.model.forks else threading.get_native_id()
         processes = photograph(self._shown.processes(), leave_out=leave_out)
         return _json(200, {"model": self._shown.model.slug, "processes": processes})

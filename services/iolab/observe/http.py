@@ -1,9 +1,9 @@
-"""One small HTTP server for all models: one answer a connection, and no client that holds up another.
+"""One small HTTP server for all models: one answer for each connection, and no client can hold up another.
 
-It answers GET and HEAD; PUT and POST only where its owner takes what is sent.
+It answers GET and HEAD; PUT and POST only if it is given a `receive`.
 
 It never blocks. A supervisor's loop watches its descriptor, which is readable while one of its sockets is ready, and
-calls `advance`; elsewhere a thread does nothing else. Parsing is h11's (RFC 9112); the sockets are here.
+calls `advance`; other servers run it in a thread. h11 parses HTTP (RFC 9112); the sockets are here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from iolab import log
 from iolab.server.admission import PAUSE_SECONDS
 from iolab.server.errors import CAPACITY, GONE_BEFORE_ACCEPT
 
-# From accept to the whole request, and from then until the answer is taken: who takes longer is let go.
+# From accept to the whole request, and from then until the answer is taken; a client that takes longer is closed.
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
-# Of more clients at once, the one that came first is let go. All of them, and what a page opens to be made, fit into
-# what is held back from the model's clients: RESERVE in settings.py.
+# When there are more clients at once, the oldest is closed. All of them, and the files that a page opens, fit into the
+# descriptors that are kept from the model's clients: RESERVE in settings.py.
 CLIENTS = 32
-# A request's line and headers; no page needs so much.
+# The limit for a request's line and headers.
 REQUEST_BYTES = 16384
-# Clients that are accepted, and reads that are made, before others have their turn.
+# How many clients are accepted, or reads made, in one turn.
 AT_ONCE = 16
-# Methods that ask for a page, and those that bring something.
+# Methods that ask for a page, and those that send something.
 READ = frozenset({"GET", "HEAD"})
 WRITE = frozenset({"POST", "PUT"})
-# Scrapers may come all at once: one whom the queue has no room for tries again a second later only.
+# Scrapers may come all at once, and one that finds the queue full tries again only a second later.
 BACKLOG = 64
 
 
@@ -51,7 +51,7 @@ class Page(NamedTuple):
 Pages = Callable[[str, str], Page]
 # Takes what is sent to a path by PUT or POST, and answers.
 Receive = Callable[[str, bytes], Page]
-# A request, and what came with it.
+# A request and its body.
 _Request = tuple[h11.Request, bytes]
 
 
@@ -61,9 +61,9 @@ def text(status: int, line: str) -> Page:
 
 
 class HttpServer:
-    """Answers whoever connects to `listener`, which is bound and listens, with `pages`.
+    """Answers clients of `listener`, which is bound and listens, with `pages`.
 
-    What is sent goes to `receive`; without it nothing is taken.
+    `receive` takes what is sent by PUT or POST; without it these are refused.
     """
 
     def __init__(self, listener: socket.socket, pages: Pages, receive: Receive | None = None) -> None:
@@ -76,40 +76,40 @@ class HttpServer:
         self._epoll.register(self._listener, select.EPOLLIN)
         # By descriptor, the oldest first.
         self._clients: dict[int, _Client] = {}
-        # Out of descriptors until then: a listener that stays readable would have the loop spin.
+        # Until when accepting pauses for want of descriptors: the listener stays readable, and the loop would spin.
         self._paused_until = 0.0
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port of the listener."""
         number: int = self._listener.getsockname()[1]
         return number
 
     def fileno(self) -> int:
-        """Readable while there is something to do for `advance`."""
+        """Readable while `advance` has something to do."""
         return self._epoll.fileno()
 
     def seconds_left(self) -> float | None:
-        """Until `advance` has something to do that the descriptor does not tell; None: never."""
+        """Seconds until `advance` has something to do that the descriptor does not announce; None: never."""
         moments = [client.deadline for client in self._clients.values()]
         if self._paused_until:
             moments.append(self._paused_until)
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def serve_forever(self) -> None:
-        """Wait and answer, in a thread of its own. It sleeps as long as nobody asks."""
+        """Wait and answer, in a thread of its own, which sleeps while there are no requests."""
         while True:
             self.advance(self.seconds_left())
 
     def advance(self, timeout: float | None = 0) -> None:
-        """Do what there is to do, after waiting for `timeout` seconds at most; None: for however long."""
+        """Do what there is to do, after waiting at most `timeout` seconds; None: without limit."""
         ready = dict(self._epoll.poll(timeout))
-        # Whoever is late now has said nothing until now. A page may take seconds, and what comes meanwhile is not seen.
+        # Taken before pages are made: that may take seconds, and a request that comes meanwhile is not late.
         now = time.monotonic()
         for descriptor in ready:
             if client := self._clients.get(descriptor):
                 self._go_on(client)
-        # Later than those are served whom it may let go.
+        # After the clients were served, because accepting may close the oldest.
         if self._listener.fileno() in ready:
             self._accept()
         if self._paused_until and now >= self._paused_until:
@@ -119,7 +119,7 @@ class HttpServer:
             self._end(client)
 
     def close(self) -> None:
-        """Let everybody go, and listen no more."""
+        """Close all clients and the listener."""
         for client in list(self._clients.values()):
             self._end(client)
         self._epoll.close()
@@ -154,8 +154,8 @@ class HttpServer:
                 if client.owes:
                     self._epoll.modify(client.descriptor, select.EPOLLOUT)
                 else:
-                    # Whatever is unread when a socket is closed becomes an RST, which destroys answers on their way: it
-                    # is read to its end first.
+                    # Closing a socket with unread input sends an RST, which destroys answers on their way. So
+                    # half-close, and read to the end first.
                     client.sock.shutdown(socket.SHUT_WR)
                     self._epoll.modify(client.descriptor, select.EPOLLIN)
             elif client.answered and client.is_gone():
@@ -180,7 +180,7 @@ class HttpServer:
                 self._receive(path, body) if self._receive and method in WRITE else self._pages(path, accept), head=head
             )
         except Exception as error:
-            # A page that fails is no reason to serve no other: the model goes on too.
+            # A failed page ends neither this server nor the model.
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             log.warning("page_failed", page=path, error=reason)
             client.answer(text(500, f"{path} failed: {reason}"), head=head)
@@ -206,18 +206,18 @@ class _Client:
 
     @property
     def hears(self) -> bool:
-        """Whether its request is still to come."""
+        """Whether its request is not complete yet."""
         return not self.answered
 
     @property
     def owes(self) -> bool:
-        """Whether some of its answer is to be sent."""
+        """Whether some of the answer is still to be sent."""
         return bool(self._owed)
 
     def hear(self, *, with_body: bool) -> _Request | Page | None:
-        """The request, once its headers are there, or all of it; or what it is told where it is none.
+        """The request, once its headers have come, or all of it (`with_body`); or the page for an invalid one.
 
-        Raises OSError if it left.
+        Raises OSError if the client has gone.
         """
         try:
             data = self.sock.recv(REQUEST_BYTES)
@@ -242,9 +242,9 @@ class _Client:
         return None
 
     def answer(self, page: Page, *, head: bool = False, allowed: frozenset[str] = READ) -> None:
-        """Owe it a page; of one that is asked for by HEAD the headers only. Raises where that is no answer of HTTP.
+        """Queue a page for the client; for HEAD only the headers. Raises if the page makes no valid HTTP answer.
 
-        `allowed` are the methods there are.
+        `allowed` are the methods that the server takes.
         """
         headers = [
             ("Content-Type", page.content_type),
@@ -254,7 +254,7 @@ class _Client:
         if page.status == 405:
             headers.append(("Allow", ", ".join(sorted(allowed))))
         reason = HTTPStatus(page.status).phrase
-        # Made first: as long as nothing is sent, another answer can take the place of one that cannot be.
+        # If this raises, nothing is sent yet, and another answer can take its place.
         response = h11.Response(status_code=page.status, headers=headers, reason=reason)
         self._owed = self._http.send(response) or b""
         if not head:
@@ -263,12 +263,12 @@ class _Client:
         self.deadline = time.monotonic() + ANSWER_SECONDS
 
     def send(self) -> None:
-        """Send what is owed, as far as the socket takes it."""
+        """Send what is owed, as much as the socket takes."""
         with contextlib.suppress(BlockingIOError):
             self._owed = self._owed[self.sock.send(self._owed) :]
 
     def is_gone(self) -> bool:
-        """Whether it has closed, after its answer; what it still says is thrown away."""
+        """Whether the client has closed after its answer; further input is discarded."""
         try:
             for _ in range(AT_ONCE):
                 if not self.sock.recv(REQUEST_BYTES):

@@ -1,4 +1,4 @@
-"""A server's books, and what its processes use, as Prometheus metrics."""
+"""A server's counters, and what its processes use, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iolab.registry import Model
 from iolab.server.server import Server
 from iolab.server.stop import Stop
 
-# Field of Totals, name without the `iolab_` and `_total` that all have, help.
+# Field of Totals, name without `iolab_` and `_total`, help.
 TOTALS = (
     ("accepted", "connections_accepted", "Connections accepted and served, or kept waiting for a worker"),
     ("refused", "connections_refused", "Connections closed at once: max_connections were open"),
@@ -31,32 +31,32 @@ TOTALS = (
 
 
 class Shown(Protocol):
-    """What the admin port can show: whatever has processes, and is told to stop."""
+    """What the admin port can show: anything that has processes and a stop."""
 
     @property
     def model(self) -> Model:
-        """What it is."""
+        """The model."""
 
     @property
     def stop(self) -> Stop:
-        """Its stop."""
+        """The stop."""
 
     def processes(self) -> list[int]:
-        """The processes that it is."""
+        """The PIDs of its processes."""
 
 
 class BooksCollector(Collector):
-    """A server's books as Prometheus metrics."""
+    """A server's counters as Prometheus metrics."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what it collects is asked for at a scrape only."""
+        """Nothing: the metrics are made at a scrape only."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape shows."""
+        """Make the metrics of one scrape."""
         server = self._server
         slug = server.model.slug
         totals = server.totals()
@@ -87,17 +87,17 @@ class BooksCollector(Collector):
 
 
 class UsageCollector(Collector):
-    """What its processes use, as Prometheus metrics."""
+    """What a server's processes use, as Prometheus metrics."""
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, as BooksCollector has it."""
+        """Nothing, as in BooksCollector."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape shows."""
+        """Make the metrics of one scrape."""
         slug = self._shown.model.slug
         used = usage(self._shown.processes())
         gauges = (
@@ -136,7 +136,7 @@ def _gauges(slug: str, gauges: Iterable[tuple[str, str, float]]) -> Iterator[Met
 
 
 class Usage(msgspec.Struct, kw_only=True):
-    """What processes use, taken together. Times and switches go on counting what those have used that have ended."""
+    """What processes use together. Times and switches include those of children that have ended."""
 
     processes: int = 0
     memory_bytes: int = 0
@@ -150,7 +150,7 @@ class Usage(msgspec.Struct, kw_only=True):
 
 
 def usage(pids: Iterable[int]) -> Usage:
-    """What these processes and the children that have ended use."""
+    """What these processes use, and what ended children have used."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = Usage(
         user_seconds=ended.ru_utime,
@@ -160,7 +160,7 @@ def usage(pids: Iterable[int]) -> Usage:
     )
     for pid in pids:
         process = psutil.Process(pid)
-        # A child that was killed a moment ago has no memory nor descriptors any more.
+        # A child may have been killed a moment ago.
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError), process.oneshot():
             cpu, (voluntary, involuntary) = process.cpu_times(), switches(pid)
             used.user_seconds += cpu.user
@@ -176,7 +176,7 @@ def usage(pids: Iterable[int]) -> Usage:
 
 
 def settings_shown(server: Server) -> dict[str, str]:
-    """The settings in force, as labels."""
+    """The settings in force, as metric labels."""
     settings = msgspec.structs.asdict(server.settings) | {"model": server.model.slug}
     settings["work"] = msgspec.json.encode(settings["work"]).decode()
     return {key: str(value) for key, value in settings.items()}

@@ -1,6 +1,6 @@
 """The X-ray: which system call each thread is in at this moment.
 
-The kernel tells in /proc/PID/task/TID/syscall; proc_pid_syscall(5).
+The source is /proc/PID/task/TID/syscall; proc_pid_syscall(5).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# The calls that servers wait in; the rest is shown by number. Source: the kernel's syscall tables.
+# The calls that servers wait in; others are shown by number. Source: the kernel's syscall tables.
 _SYSCALLS: dict[str, dict[int, str]] = {
     "x86_64": {
         0: "read", 1: "write", 7: "poll", 23: "select", 24: "sched_yield", 35: "nanosleep", 42: "connect",
@@ -35,9 +35,9 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def switches(pid: int) -> tuple[int, int]:
-    """Context switches of a process, voluntary and not. Raises OSError if it is gone.
+    """Voluntary and involuntary context switches of a process. Raises OSError if it is gone.
 
-    Of another process, of the threads that it has now: /proc/PID/status tells the first one's only (proc(5)).
+    For another process these are of its current threads: /proc/PID/status counts the first thread only (proc(5)).
     """
     if pid == os.getpid():
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -52,9 +52,10 @@ def switches(pid: int) -> tuple[int, int]:
 
 
 def run_queue_seconds(pid: int) -> float:
-    """How long the threads that a process has now were ready to run and did not, added up.
+    """How long the current threads of a process were ready to run without running, added up.
 
-    Documentation/scheduler/sched-stats.rst of the kernel; 0 where it does not count that. Raises OSError if it is gone.
+    See the kernel's Documentation/scheduler/sched-stats.rst; 0 if it does not count that. Raises OSError if the process
+    is gone.
     """
     nanoseconds = 0
     for folder in Path(f"/proc/{pid}/task").iterdir():
@@ -64,9 +65,9 @@ def run_queue_seconds(pid: int) -> float:
 
 
 def photograph(pids: Iterable[int], *, leave_out: int) -> list[dict[str, Any]]:
-    """The processes and their threads at this moment, but for the thread `leave_out`, which holds the camera.
+    """The processes and their threads at this moment, without the thread `leave_out`, which makes the picture.
 
-    A thread that ends meanwhile is not in the picture.
+    A thread that ends meanwhile is left out.
     """
     processes = []
     for pid in pids:
@@ -84,10 +85,10 @@ def photograph(pids: Iterable[int], *, leave_out: int) -> list[dict[str, Any]]:
 def _thread(folder: Path) -> dict[str, Any]:
     number = (folder / "syscall").read_text().split()[0]
     status = _status(folder)
-    # The name stands in brackets and may hold any character, brackets too: count the fields from the last one.
+    # The name is in brackets and may contain any character, brackets too: count the fields from the last bracket.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    # Woken between the two looks, and often by them: who looks gives up the lock that others wait for. A thread that
-    # can run waits in no call, whichever it comes back from.
+    # The thread was woken between the two reads, often by them: a read releases the GIL, which other threads wait for.
+    # A thread that can run is not waiting in the call that it returns from.
     if fields[0] == "R":
         number = "running"
     return {
