@@ -1,4 +1,4 @@
-"""A child: a server that its supervisor has forked, on a listener of its own."""
+"""A child: a server that its supervisor has forked, with its own listener."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from iolab.settings import Settings
 
 
 class SharedPlaces:
-    """How many connections each child has open, in memory that all share. Each writes its own number: no lock."""
+    """How many connections each child has open, in shared memory. Each writes only its own entry: no lock."""
 
     def __init__(self, counts: memoryview, number: int) -> None:
         self._counts = counts
         self._number = number
 
     def take(self) -> None:
-        """Count one more of ours."""
+        """Count one more connection of this child."""
         self._counts[self._number] += 1
 
     def give_back(self) -> None:
-        """Count one less."""
+        """Count one connection less."""
         self._counts[self._number] -= 1
 
     def taken(self) -> int:
-        """Of all children."""
+        """The open connections of all children."""
         return sum(self._counts)
 
 
 class ChildAdmission(Admission):
-    """As Admission, of all children's connections together."""
+    """As Admission, with the limit on all children's connections together."""
 
     places: SharedPlaces
 
     def admitted(self, sock: socket.socket) -> bool:
-        """As Admission has it."""
-        # Taken first, then looked: of two children that take the last place at once, neither goes above it.
+        """As in Admission."""
+        # Count first, then check: if two children take the last place at once, the limit still holds.
         self.places.take()
         admitted = super().admitted(sock)
         if not admitted:
@@ -58,14 +58,14 @@ class ChildAdmission(Admission):
 
 
 class ChildBooks(Books):
-    """As Books; a place that is free again is free for all children."""
+    """As Books; a freed place is free for all children."""
 
     def __init__(self, places: SharedPlaces) -> None:
         super().__init__()
         self._places = places
 
     def closed(self, peer: Peer, *, unserved: bool = False) -> None:
-        """As Books has it."""
+        """As in Books."""
         super().closed(peer, unserved=unserved)
         self._places.give_back()
 
@@ -87,18 +87,18 @@ class ChildServer(Server):
     def watch(self, supervisors: Stop) -> None:
         """Begin to wait for the supervisor: for its stop, which was inherited, its questions and its end.
 
-        The signals stay blocked. Those that a terminal or a service manager sends to every process are the
-        supervisor's to take: it alone says when to stop, and cuts at the deadline.
+        The signals stay blocked. A terminal or a service manager sends them to every process, but the supervisor alone
+        decides when to stop, and cuts at the deadline.
         """
         start_thread(self._wait_for_stop, "stop", supervisors)
         start_thread(self._answer_questions, "books")
 
     def tell(self) -> None:
-        """Send the books to the supervisor."""
+        """Send the totals to the supervisor."""
         self._channel.send(msgspec.json.encode(Told(self.totals())))
 
     def _log(self, event: str, fields: dict[str, Any]) -> None:
-        # Not to stop where the supervisor is suspended.
+        # Without waiting: the supervisor may be suspended.
         with contextlib.suppress(BlockingIOError):
             self._channel.send(msgspec.json.encode(Trouble(event, fields)), socket.MSG_DONTWAIT)
 
@@ -110,5 +110,5 @@ class ChildServer(Server):
         with contextlib.suppress(ConnectionError):
             while self._channel.recv(len(ASK)):
                 self.tell()
-        # The supervisor is gone, and with it what would stop or replace us.
+        # The supervisor is gone, and nothing else would stop or replace this child.
         leave(1)

@@ -1,4 +1,4 @@
-"""What children and their supervisor say to each other, a message at a time over a socket pair."""
+"""The messages between children and their supervisor, over a socket pair."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MESSAGE_BYTES = 65536
 
 
 class Told(msgspec.Struct, tag=True):
-    """What a child says when it is asked, and before it ends."""
+    """A child's totals, sent when the supervisor asks and before the child ends."""
 
     totals: Totals
 
 
 class Trouble(msgspec.Struct, tag=True):
-    """What a child has to warn of: the supervisor logs it, each event once a second at most for all of them."""
+    """A child's warning: the supervisor logs each event at most once a second for all children together."""
 
     event: str
     fields: dict[str, Any]

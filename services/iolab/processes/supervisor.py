@@ -1,9 +1,9 @@
-"""Processes: one that supervises, and children that serve, each on a listener of its own.
+"""One process that supervises, and children that serve, each on its own listener.
 
-The supervisor keeps every listener open: whoever waits in the accept queue of a child that was killed is answered by
-its replacement. It has one thread only, because a fork copies the locks of the others but not the threads that would
-release them: a loop waits for the signals, the children and the clients of the admin port. (The log's thread needs no
-other care than that of log.py.)
+The supervisor keeps every listener open: a client in the accept queue of a killed child is answered by its
+replacement. It has one thread only, because a fork copies the locks that other threads hold, but not the threads that
+would release them: a loop waits for the signals, the children and the clients of the admin port. (log.py takes care of
+the log's thread.)
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from iolab.server.server import DRAIN_TICK, Server
 from iolab.server.stop import SIGNALS, Stop, is_second, open_signals
 from iolab.settings import Settings
 
-# A child that ends sooner has failed to start; so many failures of one in a row end the server.
+# A child that ends sooner has failed to start; this many failures in a row end the server.
 START_SECONDS = 1.0
 FAILURES = 5
-# The first replacement comes at once, the next one after this, then each time twice as late.
+# The first replacement starts at once, the next one after this delay, which then doubles each time.
 BACK_OFF_SECONDS = 0.1
-# How long a child is waited for that does not tell its books, because it is suspended, say; less while the stop waits.
+# How long to wait for the totals of a child that does not answer, because it is suspended, say; less during the stop.
 BOOKS_SECONDS = 5.0
 LAST_BOOKS_SECONDS = 0.5
 
@@ -54,7 +54,7 @@ class ChildrenFail(Exception):
 
 
 class ChildLost(Exception):
-    """A child did not end as the stop ends it: its clients were cut."""
+    """A child died during the stop: its clients were cut."""
 
 
 Serve = Callable[[Server], None]
@@ -68,23 +68,23 @@ class Child:
     pid: int
     channel: socket.socket
     started: float
-    # How many questions it has not answered, and what it said last.
+    # How many questions it has not answered, and its last answer.
     asked: int = 0
     totals: Totals = field(default_factory=Totals)
 
 
 class Supervisor(Server):
-    """The server as a whole: its books are those of its children, and it has no connections of its own."""
+    """The server as a whole: its totals are those of its children, and it has no connections itself."""
 
     def __init__(self, model: Model, settings: Settings, listeners: list[socket.socket], stop: Stop) -> None:
         super().__init__(model, settings, listeners[0], stop)
         self.listeners = listeners
-        # How many connections each child has open, in memory that all share.
+        # How many connections each child has open, in shared memory.
         self._open_counts = memoryview(mmap.mmap(-1, 8 * len(listeners))).cast("q")
         self._children: dict[int, Child] = {}
-        # What those have counted that are gone.
+        # The totals of children that have ended.
         self._ended = Totals()
-        # When to start those that are missing; how many times in a row each has failed; whom each replaces.
+        # By the listener's number: when to start a missing child; its failures in a row; which PID it replaces.
         self._due = dict.fromkeys(range(len(listeners)), 0.0)
         self._failures = [0] * len(listeners)
         self._predecessors: dict[int, int] = {}
@@ -92,13 +92,13 @@ class Supervisor(Server):
         self._lost = False
 
     def look_after(self, admin: HttpServer, orphans: Orphans, cut: Callable[[str], None]) -> None:
-        """Have `supervise` answer the admin port and wait for the `orphans`, and `cut` log what the deadline cuts."""
+        """Let `supervise` answer the admin port and wait for the `orphans`; `cut` logs what the deadline cuts."""
         self._admin = admin
         self._orphans = orphans
         self._cut = cut
 
     def supervise(self, serve: Serve) -> None:
-        """Have a child do `serve` on each listener until the stop was requested and everyone has what is owed.
+        """Have a child do `serve` on each listener until the stop is requested and every peer has what it is owed.
 
         Raises ChildrenFail when children end as soon as they start, ChildLost if one was lost at the stop.
         """
@@ -114,7 +114,7 @@ class Supervisor(Server):
                     self._end("deadline")
                 for key, _ in self._selector.select(self._seconds_to_wait()):
                     key.data()
-                # For those of its clients who say nothing.
+                # Its clients that send nothing have deadlines, too.
                 self._admin.advance()
                 self._start_those_due()
         self._admin.close()
@@ -124,18 +124,18 @@ class Supervisor(Server):
         if self._lost:
             raise ChildLost
 
-    # What a server is asked
+    # What Server answers, for all children
 
     def open_count(self) -> int:
-        """As Server has it, of all children."""
+        """As in Server, for all children."""
         return sum(self._open_counts)
 
     def open_counts(self) -> list[int]:
-        """As Server has it, of each child."""
+        """As in Server, for each child."""
         return list(self._open_counts)
 
     def totals(self) -> Totals:
-        """As Server has it, of all children, also those that have ended."""
+        """As in Server, for all children, including those that have ended."""
         self._ask_for_books()
         totals = msgspec.structs.replace(self._ended)
         for child in self._children.values():
@@ -143,11 +143,11 @@ class Supervisor(Server):
         return totals
 
     def accept_queue(self) -> int:
-        """As Server has it, of all listeners, which may be the same."""
+        """As in Server, for all listeners, some of which may be the same."""
         return sum(map(accept_queue, set(self.listeners)))
 
     def processes(self) -> list[int]:
-        """The supervisor and its children."""
+        """The PIDs of the supervisor and its children."""
         return [os.getpid(), *(child.pid for child in self._children.values())]
 
     # The children's life
@@ -158,7 +158,7 @@ class Supervisor(Server):
             self._start(number)
 
     def _start(self, number: int) -> None:
-        """Fork a child for that listener; without the capacity, try again later."""
+        """Fork a child for that listener; if the capacity has run out, try again later."""
         del self._due[number]
         with contextlib.ExitStack() as stack:
             try:
@@ -181,9 +181,9 @@ class Supervisor(Server):
             log.warning("child_started", pid=pid, replaces=self._predecessors[number])
 
     def _be_child(self, number: int, supervisors: socket.socket, channel: socket.socket) -> NoReturn:
-        """The child's life. What it has inherited and would keep open for the supervisor or a sibling is closed.
+        """The child's life. First it closes inherited descriptors that belong to the supervisor or a sibling.
 
-        However it ends, it never comes back into the supervisor's code.
+        However it ends, it never returns into the supervisor's code.
         """
         try:
             self._selector.close()
@@ -212,11 +212,11 @@ class Supervisor(Server):
     def _listen_to(self, child: Child) -> None:
         """Take a message of a child, or learn that it has ended."""
         if self._children.get(child.number) is not child:
-            return  # Learnt a moment ago, by a scrape.
+            return  # A scrape has found that out already.
         try:
             message = child.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except (BlockingIOError, ConnectionResetError):
-            return  # The next one tells: a reset means that it has ended with a question unread.
+            return  # The next read tells: a reset means that the child has ended with a question unread.
         if not message:
             self._bury(child)
             return
@@ -228,7 +228,7 @@ class Supervisor(Server):
                 self.warn(event, **fields)
 
     def _bury(self, child: Child) -> None:
-        """Close the books of a child that has ended, and have it replaced unless all of them stop."""
+        """Add up the totals of a child that has ended, and replace it unless the server stops."""
         self._selector.unregister(child.channel)
         child.channel.close()
         del self._children[child.number]
@@ -267,7 +267,7 @@ class Supervisor(Server):
             self._end("second signal")
 
     def _begin_to_stop(self) -> None:
-        """Have each child serve its accept queue and drain. Nobody else is to be queued: our listeners close first."""
+        """Have each child serve its accept queue and drain. Our listeners close first, so that no queue grows."""
         for number in list(self._due):
             self._start(number)
         self._due.clear()
@@ -277,7 +277,7 @@ class Supervisor(Server):
         self.stop.request()
 
     def _end(self, reason: str) -> NoReturn:
-        """Cut who is left."""
+        """Cut the connections that are left."""
         self._cut(reason)
         for child in self._children.values():
             os.kill(child.pid, signal.SIGKILL)
@@ -289,7 +289,7 @@ class Supervisor(Server):
         return self.stop.requested_at + self.settings.drain_seconds
 
     def _seconds_to_wait(self) -> float | None:
-        """Until something is to be done that no descriptor tells; None: never."""
+        """Seconds until something is to be done that no descriptor announces; None: never."""
         now = time.monotonic()
         moments = list(self._due.values())
         if (seconds := self._admin.seconds_left()) is not None:
@@ -300,10 +300,10 @@ class Supervisor(Server):
                 return DRAIN_TICK
         return max(0.0, min(moments) - now) if moments else None
 
-    # What is seen
+    # What the admin port shows
 
     def _ask_for_books(self) -> None:
-        """Have each child tell its books. Of one that does not in time, the last ones known count."""
+        """Ask each child for its totals. If one does not answer in time, its last known ones count."""
         end = time.monotonic() + (LAST_BOOKS_SECONDS if self.stop.requested else BOOKS_SECONDS)
         for child in self._children.values():
             with contextlib.suppress(OSError):
@@ -322,9 +322,9 @@ class Supervisor(Server):
 
 
 def _fork() -> int:
-    """fork(2). Python warns of it where there is another thread, whose locks nobody would release in the child.
+    """fork(2). Python warns if there is another thread, because no thread would release its locks in the child.
 
-    Ours has one, the log's. It holds no lock but those of its queue and handler, which are made anew in the child.
+    There is one, the log's. It holds only the locks of its queue and handler, which the child makes anew.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
