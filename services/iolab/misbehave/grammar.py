@@ -1,8 +1,8 @@
-"""The language in which a server is told how to misbehave: docs/misbehave.md has it for users.
+"""The language of scripts that make a server misbehave; docs/misbehave.md explains it to users.
 
-    scripts = script { "|" script }          one connection after the other, in turn
+    scripts = script { "|" script }          one for each connection, in turn
     script  = clause { ";" clause }          one clause after the other, on one connection
-    clause  = [ PERCENT "%:" ] verb          or else nothing, so often
+    clause  = [ PERCENT "%:" ] verb          on that percentage of connections; else on all
 
 No socket is here: a text becomes a tuple of scripts, or one line that says where it is wrong and what was expected.
 """
@@ -17,14 +17,14 @@ from typing import NoReturn
 
 @dataclass(frozen=True)
 class Reply:
-    """Answer so many messages as they come; None: all, until the client's FIN."""
+    """Answer this many messages as they come; None: all, until the client's FIN."""
 
     messages: int | None = None
 
 
 @dataclass(frozen=True)
 class Ignore:
-    """Read so many messages, and answer none of them."""
+    """Read this many messages, and answer none of them."""
 
     messages: int = 1
 
@@ -38,7 +38,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Drip:
-    """Answer the next message in pieces of so many bytes, each after a wait."""
+    """Answer the next message in pieces of `size` bytes, each after a wait."""
 
     size: int
     seconds: float
@@ -46,7 +46,7 @@ class Drip:
 
 @dataclass(frozen=True)
 class Corrupt:
-    """Answer the next message with one bit wrong, in the byte at this place."""
+    """Answer the next message with one bit wrong in the byte at offset `at`."""
 
     at: int = 0
 
@@ -63,7 +63,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class Cut:
-    """Answer so many bytes of the next message, and close."""
+    """Answer the first `size` bytes of the next message, and close."""
 
     size: int
 
@@ -85,7 +85,7 @@ class Close:
 
 @dataclass(frozen=True)
 class NeverAccept:
-    """Leave the connection, and all that come after it, in the kernel's queue."""
+    """Leave the connection, and all that come after it, in the accept queue."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class NeverAnswer:
 
 @dataclass(frozen=True)
 class Banner:
-    """Say something that nobody has asked for."""
+    """Send bytes that the client has not asked for."""
 
     data: bytes
 
@@ -128,15 +128,15 @@ Verb = (
     | Banner
     | Repeat
 )
-# After them there is nothing to say on the connection.
+# Nothing can follow these on a connection.
 LAST = (Cut, Fin, Reset, Close, NeverAccept, NeverRead, NeverAnswer, Repeat)
-# Without one of them a script that is repeated would never learn that its client has gone.
+# A repeated script without one of these would never learn that its client has gone.
 TALKS = (Reply, Ignore, Drip, Corrupt, Double, Swap, Banner)
 
 
 @dataclass(frozen=True)
 class Clause:
-    """A verb, and of how many connections in a hundred that come to it it is done."""
+    """A verb, and the percentage of the connections reaching it for which it is done."""
 
     verb: Verb
     percent: float = 100
@@ -146,7 +146,7 @@ Script = tuple[Clause, ...]
 
 
 class BadScript(Exception):
-    """A script that says nothing we know. The message is one line: the place, what is there, what was expected."""
+    """A script that cannot be parsed. The message is one line: the place, what is there, what was expected."""
 
 
 VERBS = (
@@ -158,7 +158,7 @@ MOST_BYTES = 1 << 30
 MOST_MESSAGES = 1_000_000_000
 
 _SPACE = re.compile(r"\s*")
-# So many digits at most, as no number of ours has.
+# At most this many digits, which is more than any valid number has.
 _PERCENT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*%\s*:")
 _WORD = re.compile(r"[^\s;|]+")
 _END = re.compile(r"[;|]|\Z")
@@ -174,12 +174,12 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 def parse(text: str, message_bytes: int | None = None) -> tuple[Script, ...]:
-    """The scripts of a text; messages have `message_bytes`, if that is known. Raises BadScript."""
+    """The scripts of a text; messages have `message_bytes`, if that is given. Raises BadScript."""
     return _Parser(text, message_bytes).scripts()
 
 
 class _Parser:
-    """One text, and how far it is read."""
+    """A text, and the place up to which it is parsed."""
 
     def __init__(self, text: str, message_bytes: int | None) -> None:
         self._text = text
@@ -205,7 +205,7 @@ class _Parser:
         }
 
     def scripts(self) -> tuple[Script, ...]:
-        """All of it."""
+        """Parse the whole text."""
         found = [self._script()]
         while self._takes("|"):
             found.append(self._script())
@@ -324,12 +324,12 @@ class _Parser:
         return data + self._text[place : quoted.end(1)].encode(errors="surrogateescape")
 
     def _skip(self) -> int:
-        """Leave out white space; where the next thing is."""
+        """Skip white space; return the place after it."""
         self._match(_SPACE)
         return self._place
 
     def _takes(self, separator: str) -> bool:
-        """Whether that is what comes next, which then is read."""
+        """Whether `separator` comes next; if so, skip it."""
         found = self._text.startswith(separator, self._skip())
         self._place += found
         return found

@@ -1,6 +1,6 @@
 """The server that misbehaves on command: a thread for each connection, which does what its script says.
 
-What no script says is honest: bytes come back with ASCII a-z made A-Z until the client's FIN, and then it closes.
+Beyond the script it is honest: bytes come back with ASCII a-z made A-Z until the client's FIN, and then it closes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from iolab.settings import Settings
 from iolab.work import AT_ONCE as answer
 
 READ_BYTES = 65536
-# The paths of the admin port that take a script: for all connections from now on, and for the next ones only.
+# The admin port's paths that take scripts: for all connections from now on, and for the next ones only.
 SCRIPT, NEXT = "/script", "/next"
 
 
@@ -45,14 +45,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """How to misbehave."""
 
     script: str
-    # Bytes that a message has; None: whatever one read takes.
+    # The size of a message; None: whatever one read takes.
     message_bytes: int | None = None
-    # Of what is drawn by chance; the same one does the same.
+    # The seed of all random choices; the same seed makes the same ones.
     seed: int | None = None
 
 
 class Scripts:
-    """Whose turn it is. Raises BadScript for one that says nothing we know."""
+    """Which script is the next connection's. Raises BadScript."""
 
     def __init__(self, order: Order) -> None:
         self.seed = secrets.randbelow(1 << 32) if order.seed is None else order.seed
@@ -60,25 +60,25 @@ class Scripts:
         self._text = order.script
         self._scripts = grammar.parse(order.script, order.message_bytes)
         self._next: deque[Script] = deque()
-        # How many connections had a script, and how many of them one of `_scripts`.
+        # How many connections were given a script, and how many of these one of `_scripts`.
         self._count = self._turn = 0
         self._lock = threading.Lock()
-        # Readable after a change, for one who waits for it among other things.
+        # Readable after a change, so that a loop can wait for it beside other descriptors.
         self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def fileno(self) -> int:
-        """Readable once there is another script than before."""
+        """Readable once the scripts have changed."""
         return self._changed
 
     def peek(self) -> Script:
-        """The script of the connection that comes next."""
+        """The script of the next connection."""
         with self._lock:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._changed)
             return self._next[0] if self._next else self._scripts[self._turn % len(self._scripts)]
 
     def take(self) -> tuple[int, Script]:
-        """The number of the connection that has come, counted from 0, and its script."""
+        """The number of the new connection, counted from 0, and its script."""
         with self._lock:
             number = self._count
             self._count += 1
@@ -88,11 +88,11 @@ class Scripts:
             return number, self._scripts[(self._turn - 1) % len(self._scripts)]
 
     def page(self, _accept: str) -> Page:
-        """What is in force, as it was said."""
+        """The script in force, as it was given."""
         return text(200, self._text)
 
     def receive(self, path: str, body: bytes) -> Page:
-        """Change them, as somebody asks over HTTP."""
+        """Change the scripts, as an HTTP request asks."""
         if path not in (SCRIPT, NEXT):
             return text(404, f"nothing is taken at {path}; PUT or POST a script to {SCRIPT} or {NEXT}")
         try:
@@ -111,7 +111,7 @@ class Scripts:
 
 
 class _Left(Exception):
-    """The client's FIN came in place of a message that a clause is about."""
+    """The client's FIN came in place of a message that a clause needs."""
 
 
 class Treatment:
@@ -121,14 +121,14 @@ class Treatment:
         self._sock = sock
         self._script = script
         self._message_bytes = scripts.message_bytes
-        # Of each connection its own, whichever thread is the faster one.
+        # One for each connection, so that the choices do not depend on which thread is faster.
         self._random = random.Random(f"{scripts.seed}/{number}")
         self._stop = stop
-        # Whether the client's FIN is read.
+        # Whether the client's FIN was read.
         self._ended = False
 
     def hold(self) -> None:
-        """All of it. Raises OSError where the client ends it in another way than by FIN."""
+        """Treat the connection to its end. Raises OSError if the client ends it other than by FIN."""
         with self._sock, contextlib.suppress(_Left):
             while self._go_through():
                 pass
@@ -136,9 +136,9 @@ class Treatment:
                 self._relay(None)
 
     def _go_through(self) -> bool:
-        """Do the script once; return whether it is to be done again."""
+        """Do the script once; return whether to repeat it."""
         for clause in self._script:
-            # Drawn in any case, so that what is drawn depends on no percentage.
+            # Drawn for each clause, so that changing one percentage changes no other choice.
             if self._random.random() * 100 >= clause.percent:
                 continue
             match clause.verb:
@@ -167,7 +167,7 @@ class Treatment:
                     return False
         return False
 
-    # Each verb that does not fit into a line
+    # The verbs that do not fit into a line
 
     def _answer(self, messages: int | None) -> None:
         if messages is None:
@@ -210,8 +210,8 @@ class Treatment:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._sock.close()
             case grammar.NeverRead():
-                # Nothing is asked for, so that poll(2) tells of an end by both sides, of an RST and of a client that is
-                # not there any more (keep-alive), and not of a FIN.
+                # With no events asked for, poll(2) still reports a close by both sides, an RST and a vanished client
+                # (keep-alive), but not a FIN.
                 self._poll(0, None)
                 self._sock.close()
             case grammar.NeverAnswer():
@@ -219,7 +219,7 @@ class Treatment:
                 self._sock.close()
 
     def _close(self) -> None:
-        """Close with FIN: what is unread at close(2) would have the kernel send RST instead."""
+        """Close with FIN: with unread bytes at close(2) the kernel would send RST instead."""
         with contextlib.suppress(BlockingIOError):
             while self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT):
                 pass
@@ -228,17 +228,17 @@ class Treatment:
     # Bytes
 
     def _relay(self, size: int | None) -> None:
-        """Answer so many bytes as they come; None: all of them. Raises _Left if there are less."""
+        """Answer `size` bytes as they come; None: all of them. Raises _Left if there are fewer."""
         for data in self._pieces(size):
             self._sock.sendall(answer(data))
 
     def _skip(self, size: int | None) -> None:
-        """Read so many bytes, or all, and answer none. Raises _Left if there are less."""
+        """Read `size` bytes and answer none; None: all of them. Raises _Left if there are fewer."""
         for _ in self._pieces(size):
             pass
 
     def _message(self) -> bytes:
-        """The next message. Of one that the client has broken off, what there is. Raises _Left if there is none."""
+        """The next message, or the part that has come if the client breaks it off. Raises _Left if there is none."""
         if self._message_bytes is None:
             return self._read(READ_BYTES)
         message = bytearray()
@@ -268,7 +268,7 @@ class Treatment:
         return data
 
     def _wait(self, seconds: float) -> None:
-        """Wait, unless the connection fails meanwhile."""
+        """Wait, or until the connection fails."""
         self._poll(0, seconds)
 
     def _poll(self, events: int, seconds: float | None) -> None:
@@ -279,7 +279,7 @@ class Treatment:
 
 
 class Misbehaving:
-    """A listener, and those who have come to it."""
+    """A listener, and the connections that it has accepted."""
 
     model = MISBEHAVE
 
@@ -287,15 +287,15 @@ class Misbehaving:
         self._listener = listener
         self._scripts = scripts
         self.stop = stop
-        # Told once, until somebody is served again.
+        # Logged once, until a client is served again.
         self._out_of_capacity = False
 
     def processes(self) -> list[int]:
-        """The process that it is."""
+        """The PID of the server."""
         return [os.getpid()]
 
     def serve(self) -> None:
-        """Accept whoever comes, until the stop, unless their script says never to."""
+        """Accept clients until the stop, except while the next script says never to accept."""
         self._listener.setblocking(False)
         while not self.stop.requested:
             never = isinstance(self._scripts.peek()[0].verb, grammar.NeverAccept)
@@ -336,7 +336,7 @@ class Misbehaving:
         self.stop.wait(PAUSE_SECONDS)
 
     def _hold(self, treatment: Treatment) -> None:
-        # To be treated badly is what the clients are here for, and they may leave as they like.
+        # Clients are here to be treated badly, so they may leave in any way.
         try:
             treatment.hold()
         except OSError as error:
@@ -347,7 +347,7 @@ class Misbehaving:
 def run(settings: Settings, order: Order) -> int:
     """Misbehave until the stop; return the exit code. Raises BadScript, StartError.
 
-    There is no drain: nobody is owed anything by this server.
+    There is no drain: this server owes its clients nothing.
     """
     scripts = Scripts(order)
     log.configure(settings.log_level, MISBEHAVE.slug)

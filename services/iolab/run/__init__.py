@@ -1,1 +1,1 @@
-"""The life of a server process, and all models as plain processes of this machine."""
+"""The life of a server process, and all models as plain processes on this machine."""

@@ -1,7 +1,7 @@
-"""All models, and the playground, as plain processes: `iolab up` and `iolab down`, for where there is no Docker.
+"""All models and the playground as plain processes, without Docker: `iolab up` and `iolab down`.
 
-Whoever calls has blocked the stop's signals. They are taken between two steps, so that none is lost in a moment in
-which nobody would end what was started.
+The caller has blocked the stop's signals. They are taken between two steps, so that a signal always finds code that
+ends what was started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from iolab.server.listener import shown
 from iolab.server.stop import SIGNALS, is_second
 from iolab.settings import Settings
 
-# Importing an interpreter's worth of modules on a busy machine.
+# Long enough to import many modules on a busy machine.
 START_SECONDS = 30
 # How long `stop` waits beyond the servers' own drain_seconds.
 GRACE_SECONDS = 10
@@ -36,7 +36,7 @@ PLAYGROUND_NEEDS = ("iolab_client", "aiohttp", "numpy")
 
 
 class LaunchError(Exception):
-    """A server that did not start, or did not stop. The message is what the user is shown."""
+    """A server that did not start, or did not stop. The message is shown to the user."""
 
 
 def start(
@@ -44,9 +44,9 @@ def start(
 ) -> tuple[list[Running], dict[str, str]]:
     """Start the models `slugs` (all and the playground, if empty), each once: one that runs already is stopped first.
 
-    `settings` are those of all models, which each server reads again from `folder`. Returns the servers, and why each
-    that this machine cannot run was left out. Detached servers log to files in the run folder. Raises
-    LaunchError, KeyboardInterrupt.
+    `settings` are those of all models, which each server reads again from `folder`. Returns the servers, and the reason
+    for each that this machine cannot run. Detached servers log to files in the run folder. Raises LaunchError,
+    KeyboardInterrupt.
     """
     chosen = [slug if slug == PLAYGROUND else find(slug).slug for slug in slugs] or [*MODELS, PLAYGROUND]
     stop(chosen)
@@ -66,7 +66,7 @@ def start(
                 raise LaunchError(f"{slug} listens on {server.port} instead of {ports[slug]}")
             servers.append(server)
     except BaseException:
-        # A signal too: half of them is not what was asked for.
+        # Also at a signal: all models were asked for, not some of them.
         for process in started.values():
             process.terminate()
         for process in started.values():
@@ -86,7 +86,7 @@ def run_until_stopped(servers: list[Running]) -> int:
             try:
                 pid, status = os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
-                # It ended as soon as it was there: `subprocess` has asked for its exit code, and told nobody.
+                # It ended at once: `subprocess` has collected its exit code, and does not report it.
                 pid, status = child, os.EX_SOFTWARE
             children.discard(pid)
             failed = failed or status != 0
@@ -106,7 +106,7 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
     Raises LaunchError, KeyboardInterrupt.
     """
     try:
-        # Whoever can put files there could have us signal whomever he likes.
+        # Files in a folder that others can write to could make us signal any process.
         with contextlib.suppress(FileNotFoundError), run_files.opened(run_files.folder()):
             pass
     except run_files.UnusableFolder as error:
@@ -114,7 +114,7 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
     wanted = [server for server in run_files.running() if server.by_up and (slugs is None or server.model in slugs)]
     servers = [server for server in wanted if run_files.stop(server)]
     end = time.monotonic() + GRACE_SECONDS + max((server.drain_seconds for server in servers), default=0)
-    # Its file is gone a little before it is.
+    # A server removes its file a little before it ends.
     while left := [server for server in servers if server.lives()]:
         if time.monotonic() > end:
             names = ", ".join(f"{server.model} (pid {server.pid})" for server in left)
@@ -124,7 +124,7 @@ def stop(slugs: list[str] | None = None) -> list[Running]:
 
 
 def table(servers: list[Running]) -> str:
-    """Who listens where, and a line to try."""
+    """A table of models and addresses, with a command to try for each."""
     rows = [("model", "address", "try it")]
     for server in servers:
         address = shown(server.host, server.port)
@@ -151,8 +151,8 @@ def _start(slug: str, folder: Path | None, *, detach: bool) -> subprocess.Popen[
     if folder:
         environment["IOLAB_CONFIGS"] = str(folder)
     if not detach:
-        # A group of its own: what a terminal sends to `iolab up` is passed on by it, once. It is told to stop where
-        # `iolab up` could pass on nothing any more.
+        # Its own process group, so that `iolab up` alone passes on a terminal's signals, once. If `iolab up` dies, the
+        # kernel tells the server to stop.
         told = told_of_parents_end(signal.SIGTERM)
         return subprocess.Popen(command, env=environment, process_group=0, preexec_fn=told)
     try:
@@ -187,6 +187,6 @@ def _wait_until_announced(slug: str, process: subprocess.Popen[bytes], *, detach
 
 
 def _tick() -> None:
-    """Let a moment pass. Raises KeyboardInterrupt if a signal has come."""
+    """Wait a moment. Raises KeyboardInterrupt if a signal comes."""
     if signal.sigtimedwait(SIGNALS, TICK_SECONDS):
         raise KeyboardInterrupt

@@ -1,10 +1,10 @@
-"""Where the servers of this machine are to be found: one small file each, while it runs.
+"""Run files tell where the servers of this machine are: a small file for each, while it runs.
 
 Outside containers many models share one host, so the kernel picks their admin ports; `iolab down` and the client
-read them here. Containers need none: their addresses are fixed.
+read them here. Containers need no run files: their addresses are fixed.
 
-What is in a file is believed, and `iolab down` acts on it. So a folder counts only if nobody else can have put anything
-into it, a file only if its owner is the reader, and no link is followed.
+`iolab down` acts on what a file says. So a folder is trusted only if nobody else can write to it, a file only if it
+belongs to the reader, and no link is followed.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from iolab import log
 from iolab.kernel import identity
 from iolab.kernel.identity import Identity
 
-# More than any file of ours has.
+# More than any run file has.
 FILE_BYTES = 64 * 1024
-# What a server began with that `iolab up` has started, and that `iolab down` may stop.
+# In the environment of servers that `iolab up` has started, and that `iolab down` may stop.
 STARTED_BY = "IOLAB_STARTED_BY"
 BY_UP = "up"
 
 
 class UnusableFolder(Exception):
-    """Run files can't be kept or looked for there. The message names the folder, the reason and the remedy."""
+    """A folder in which run files can't be kept or looked for. The message names folder, reason and remedy."""
 
     def __init__(self, message: str, *, read_only: bool = False) -> None:
         super().__init__(message)
-        # A file system that nobody writes to, as a container's.
+        # The file system is read-only, as in a container.
         self.read_only = read_only
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A server on this machine. Ports are the ones it really listens on; `by_up`: `iolab down` may stop it."""
+    """A server on this machine. Ports are those that it really listens on; `by_up`: `iolab down` may stop it."""
 
     model: str
     process: Identity
@@ -55,31 +55,31 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pid(self) -> int:
-        """Its process's number."""
+        """The PID of its process."""
         return self.process.pid
 
     def lives(self) -> bool:
-        """Whether its process has not ended."""
+        """Whether its process still runs."""
         return identity.lives(self.process)
 
 
 def folder() -> Path:
-    """Where a server of this user leaves its file: $IOLAB_RUN_DIR, or a folder that is gone after a reboot."""
+    """Where a server of this user puts its file: $IOLAB_RUN_DIR, or a folder that a reboot removes."""
     return places()[0]
 
 
 def places() -> list[Path]:
-    """Where the files may be, `folder` first.
+    """All places where run files may be, `folder` first.
 
-    Whoever chose $IOLAB_RUN_DIR wants to be apart from all others. Else it depends on variables that differ between a
-    session, a cron job and a shell of su(1), so that a reader looks wherever one of them would have led.
+    $IOLAB_RUN_DIR, if set, is the only place. Else the folder depends on variables that differ between a session, a
+    cron job and a shell of su(1), so a reader looks in every place that they could name.
     """
     chosen = os.environ.get("IOLAB_RUN_DIR")
     if chosen:
         return [Path(chosen).absolute()]
     user = os.geteuid()
     sessions = [Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"), Path(f"/run/user/{user}")]
-    # Another user's, which su(1) leaves in the environment, is not ours to write to, even where root could.
+    # su(1) leaves another user's folder in the environment. It is not ours to write to, even if root could.
     found = [session / "iolab" for session in sessions if _owner(session) == user]
     found += [Path(temporary, f"iolab-{user}") for temporary in (os.environ.get("TMPDIR") or "/tmp", "/tmp")]
     return list(dict.fromkeys(found))
@@ -87,20 +87,20 @@ def places() -> list[Path]:
 
 @contextlib.contextmanager
 def opened(path: Path, *, make: bool = False) -> Iterator[int]:
-    """The descriptor of a folder of run files, for as long as the block runs; `make`: it need not be there yet.
+    """Open a folder of run files for the block, and give its descriptor; `make`: create it if it is missing.
 
     Raises UnusableFolder, FileNotFoundError.
     """
     try:
         if make:
-            # Something else may be there in its place, which is told below.
+            # If something else has that name, the code below says so.
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700, parents=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError as error:
-        # A link is told as "not a directory", which would puzzle whoever looks at the one that it leads to.
+        # For a link the kernel says "not a directory", which confuses a user whose link leads to one.
         reason = "it is a symbolic link" if os.path.islink(path) else error.strerror
         raise UnusableFolder(f"{path}: {reason}; {OTHER_FOLDER}", read_only=error.errno == errno.EROFS) from None
     try:
@@ -119,9 +119,9 @@ OTHER_FOLDER = "set IOLAB_RUN_DIR to a folder of your own"
 
 
 def create(name: str, descriptor: int) -> int:
-    """Make a file of this name in an opened folder, in place of what is there now; its descriptor, for writing.
+    """Make a file of this name in an opened folder, replacing any other; return its descriptor, for writing.
 
-    A link goes and what it leads to stays. Raises OSError.
+    A link is replaced, and its target stays as it is. Raises OSError.
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=descriptor)
@@ -131,11 +131,11 @@ def create(name: str, descriptor: int) -> int:
 
 @contextlib.contextmanager
 def announced(model: str, host: str, port: int, admin_port: int, drain_seconds: float) -> Iterator[None]:
-    """Keep this process's file while the block runs. Without a usable folder there is none, and the log says so."""
+    """Keep this process's run file during the block. Without a usable folder there is none, and the log says so."""
     path = folder()
     try:
         process = identity.own_identity()
-        # No other process ever has this name, so that who removes the file of one that is gone removes no other's.
+        # No other process ever has this file name, so removing the file of an ended server removes no other's.
         name = f"{model}-{process.pid}-{process.start_ticks}.json"
         running = Running(
             model=model,
@@ -153,7 +153,7 @@ def announced(model: str, host: str, port: int, admin_port: int, drain_seconds: 
                 file.write(msgspec.json.encode(running))
             os.rename(part, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
     except (OSError, UnusableFolder) as error:
-        # In a container nobody looks for one.
+        # In a container run files are not needed.
         if not getattr(error, "read_only", False):
             log.warning("no_run_file", reason=str(error))
         yield
@@ -165,9 +165,9 @@ def announced(model: str, host: str, port: int, admin_port: int, drain_seconds: 
 
 
 def running() -> list[Running]:
-    """The servers that are still there, the oldest first, from all places.
+    """The servers that still run, the oldest first, from all places.
 
-    The file of one that has certainly ended is removed. A folder that is not trusted is told of once, on stderr.
+    The file of a server that has certainly ended is removed. An untrusted folder is reported once, on stderr.
     """
     found: dict[Identity, Running] = {}
     for path in places():
@@ -180,7 +180,7 @@ def running() -> list[Running]:
 
 
 def stop(server: Running) -> bool:
-    """Send SIGTERM to a server that `iolab up` has started, and to nothing else, whatever its file says.
+    """Send SIGTERM to a server that `iolab up` has started, and to no other process, whatever its file says.
 
     Returns whether it was sent.
     """
@@ -203,8 +203,8 @@ def _read(descriptor: int) -> Iterator[Running]:
 
 
 def _content(name: str, descriptor: int) -> bytes:
-    """A file that is ours; empty if it is anything else. Raises OSError."""
-    # A pipe would otherwise be waited for.
+    """The content of a regular file that belongs to us; empty for any other. Raises OSError."""
+    # O_NONBLOCK: else opening a named pipe would block.
     opened_file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
     try:
         status = os.fstat(opened_file)

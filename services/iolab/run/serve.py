@@ -1,4 +1,4 @@
-"""The life of one server: bind, tell the world, run the model until it returns, wait for the last acknowledgement."""
+"""The life of one server: bind, announce it, run the model until it returns, wait for the last acknowledgement."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from iolab.settings import Settings
 
 
 class StartError(Exception):
-    """Something on this machine is in the way of the server. The message is the one line that the user is shown."""
+    """Something on this machine prevents the start. The message is the one line shown to the user."""
 
 
 def run(model: Model, settings: Settings) -> int:
     """Serve until the stop; return the exit code. Signals are blocked already. A drain that fails ends the process.
 
-    Where the machine cannot run the model, the log's one line says so, and the exit is 69: no failure of the server's.
+    If the machine cannot run the model, one log line says so, and the exit code is 69: the server has not failed.
     Raises StartError.
     """
     log.configure(settings.log_level, model.slug)
-    # What top and ps show, and /threads for the first thread.
+    # For top, ps and /threads, which show it for the first thread.
     name_thread(model.slug)
     threading.excepthook = crash_in_thread
     if settings.cpus:
@@ -59,7 +59,7 @@ def run(model: Model, settings: Settings) -> int:
         admin = open_admin(server, settings)
 
     def cut(reason: str) -> None:
-        # Those too who were never accepted: a model that is still getting ready has them in its queue.
+        # Includes clients that were never accepted: a model that is still starting has them in its accept queue.
         connections = server.open_count() + server.accept_queue() + orphans.count()
         log.warning("cut", reason=reason, connections=connections, totals=msgspec.structs.asdict(server.totals()))
 
@@ -98,7 +98,7 @@ def run(model: Model, settings: Settings) -> int:
 
 @contextlib.contextmanager
 def listening_on(host: str, port: int, key: str) -> Iterator[None]:
-    """While the block binds it, a port that is not to be had is StartError; `key` is the setting that it comes from."""
+    """Turn an OSError of the block, which binds a port, into a StartError; `key` is the setting with the port."""
     try:
         yield
     except OSError as error:
@@ -107,7 +107,7 @@ def listening_on(host: str, port: int, key: str) -> Iterator[None]:
 
 
 def _advice(error: OSError, key: str) -> str:
-    """Why a port could not be bound, and what helps against that."""
+    """Why a port could not be bound, and the remedy."""
     advice = {
         errno.EADDRINUSE: f"stop what listens there, or choose another {key}",
         errno.EADDRNOTAVAIL: "that is no address of this machine; see `ip address`, or listen on 127.0.0.1",
