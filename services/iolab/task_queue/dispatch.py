@@ -1,7 +1,7 @@
 """A server's way to the workers and back: tasks sent through the broker, answers fetched from it by one thread.
 
-How many connections that takes does not depend on the number of clients: those that publish are a small pool, and all
-answers come over one.
+The number of connections does not depend on the number of clients: a small pool publishes, and all answers come over
+one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from iolab.work import NoAnswer
 if TYPE_CHECKING:
     from iolab.server.server import Server
 
-# How long one fetch waits for an answer, and so how soon a broker that fell silent is noticed.
+# How long one fetch waits for an answer, and so how soon a silent broker is noticed.
 FETCH_SECONDS = 1.0
-# How long after `visibility_timeout` a task is sent again: another worker has it within 3 s of that, whoever died when.
+# How long after `visibility_timeout` a task is sent again: whenever a worker dies, another has its task within 3 s of
+# that.
 TAKE_OVER_SECONDS = 2.0
 
 
 class _Task:
-    """A message on its way: when it was sent the last time, and what came back."""
+    """A message on its way: when it was last sent, and what came back."""
 
     __slots__ = ("answers", "sent")
 
     def __init__(self) -> None:
-        # None in place of an answer: the broker may have forgotten the task.
+        # None in place of an answer: the broker may have lost the task.
         self.answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.sent = time.monotonic()
 
@@ -46,11 +47,11 @@ class Broker:
     """Sends each message as a task, and hands each answer to the thread that waits for it."""
 
     def __init__(self, server: Server, url: str) -> None:
-        # Celery takes a while to import, and only this model needs it.
+        # Imported here: Celery takes a while, and only this model needs it.
         from iolab.task_queue.application import COMMAND_SECONDS, ERRORS, application, register, store
 
         self._server = server
-        # What a broker that is gone, or full, is noticed by.
+        # The errors that show that the broker is gone, or full.
         self._errors = ERRORS
         self._list = f"iolab:answers:{secrets.token_hex(8)}"
         self._app = application(server.settings, url)
@@ -61,31 +62,31 @@ class Broker:
         self._reachable = threading.Event()
         self._closing = False
         self._last_answer = 0.0
-        # When the task was sent that the workers have come to: the queue keeps the order.
+        # When the latest answered task was sent. The queue keeps the order, so workers have come that far.
         self._front = 0.0
         self._overdue = server.settings.visibility_timeout + TAKE_OVER_SECONDS
         work = server.settings.work
         self._patience = server.settings.broker_seconds + work.cpu_us / 1_000_000 + work.wait_ms / 1000
 
     def start(self) -> None:
-        """Begin to fetch answers, and open all connections that it will have: clients open none."""
+        """Begin to fetch answers, and open all connections to the broker: clients open none."""
         from iolab.task_queue.application import PUBLISHERS, QUEUE
 
         start_thread(self._fetch, "answers")
         tasks = self._app.amqp.queues[QUEUE]
-        # Without a broker they are opened when it is there.
+        # If the broker is not there yet, they are opened later.
         with contextlib.suppress(*self._errors), contextlib.ExitStack() as taken:
             for _ in range(PUBLISHERS):
                 taken.enter_context(self._app.producer_pool.acquire(block=True)).maybe_declare(tasks)
 
     def close(self) -> None:
-        """Nobody waits for an answer any more: that the broker goes away now is no news."""
+        """Expect no more answers: from now on it is no error if the broker goes away."""
         self._closing = True
 
     def answer(self, data: bytes) -> bytes:
-        """The answer to `data`, from whichever worker gets to it. Raises NoAnswer.
+        """The answer to `data`, from any worker. Raises NoAnswer.
 
-        A task whose turn is still to come is waited for as long as answers come to others; else for `broker_seconds`.
+        While the task's turn is still to come, this waits as long as others are answered; else for `broker_seconds`.
         """
         number = next(self._numbers)
         task = _Task()
@@ -99,7 +100,7 @@ class Broker:
                     heard = max(heard, self._last_answer)
                 if now >= heard + self._patience:
                     raise NoAnswer(f"no worker answered within {self._server.settings.broker_seconds:g} s")
-                # A worker that dies between taking a task and noting that it has it leaves no trace of it.
+                # A worker that dies between taking a task and recording that leaves no trace of the task.
                 overdue = max(heard, task.sent) + self._overdue
                 if now >= overdue:
                     self._send(number, data, task, heard)
@@ -113,7 +114,7 @@ class Broker:
             del self._waiting[number]
 
     def _send(self, number: int, data: bytes, task: _Task, heard: float) -> None:
-        """Publish the task, however often that takes."""
+        """Publish the task, with as many tries as it takes."""
         work = self._server.settings.work
         while (left := heard + self._patience - time.monotonic()) > 0:
             if not self._reachable.wait(left):
@@ -125,7 +126,7 @@ class Broker:
                         (self._list, number, data, work.cpu_us, work.wait_ms),
                         producer=producer,
                         retry=False,
-                        # Else Celery spells the bytes out for its log.
+                        # Else Celery formats the bytes for its log.
                         argsrepr="",
                     )
                 return
@@ -135,12 +136,12 @@ class Broker:
         raise NoAnswer(f"the broker was not reached within {self._server.settings.broker_seconds:g} s")
 
     def _fetch(self) -> None:
-        """Fetch answers; tell everyone who waits when the broker was gone, and has perhaps forgotten his task."""
+        """Fetch answers; after the broker was gone, tell all waiting threads that it may have lost their tasks."""
         lost = False
         while not self._closing:
             try:
                 if not self._reachable.is_set():
-                    # It writes: a replica, to which no task could be sent, would answer a ping.
+                    # A write, not a ping: a replica answers a ping, but takes no tasks.
                     self._store.expire(self._list, ANSWER_SECONDS)
                     self._reachable.set()
                     if lost:
@@ -162,7 +163,7 @@ class Broker:
         message = found[1]
         assert isinstance(message, bytes)
         self._last_answer = time.monotonic()
-        # None waits for an answer that came twice: its task was sent or done again, and the first time was only slow.
+        # No thread waits for a second answer: a task that was only slow was sent or done again.
         task = self._waiting.get(int.from_bytes(message[:NUMBER_BYTES]))
         if task is not None:
             self._front = max(self._front, task.sent)
@@ -171,7 +172,7 @@ class Broker:
 
 @contextlib.contextmanager
 def open_broker(server: Server) -> Iterator[Broker]:
-    """The way to the broker that is configured, or to one of the server's own for as long. Raises CannotServe."""
+    """A connection to the configured broker, or to a broker of the server's own for the block. Raises CannotServe."""
     with contextlib.ExitStack() as stack:
         url = configured(server.settings) or stack.enter_context(own())
         broker = Broker(server, url)

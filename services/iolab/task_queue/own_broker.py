@@ -1,4 +1,4 @@
-"""A broker and a worker that are processes of this machine, for as long as one server runs."""
+"""A broker and a worker as processes on this machine, for as long as one server runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from iolab.server.errors import CannotServe
 from iolab.task_queue.address import BY_SERVER, NO_BROKER, RETRY_SECONDS, START_SECONDS, STARTED_BY, program
 
 BROKER_MEMORY = "128mb"
-# A child of ours ends with us however we end: prctl(2), PR_SET_PDEATHSIG.
+# A child ends with this process, however that ends: prctl(2), PR_SET_PDEATHSIG.
 RUN_WITH_PARENT = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); os.getppid() == int(sys.argv[1]) or"
     " sys.exit(); os.execvp(sys.argv[2], sys.argv[2:])"
 )
-# Reads until the other end of its input is closed: by us, or by the kernel when we have ended.
+# Reads until the other end of its input is closed: by this process, or by the kernel when this process has ended.
 REMOVE_AFTER_PARENT = 'read -r line; rm -rf -- "$1"'
 
 
 @contextlib.contextmanager
 def own_broker(folder: Path) -> Iterator[str]:
-    """A broker that is a process of this machine, until the end of the block; gives its URL.
+    """A broker as a process on this machine, until the end of the block; gives its URL.
 
-    It listens on a socket in `folder`, which keeps others out, and so asks for no password. Raises CannotServe.
+    It listens on a socket in `folder`, which other users cannot enter, so it needs no password. Raises CannotServe.
     """
     found = program()
     if found is None:
@@ -53,7 +53,7 @@ def own_broker(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that is a process of this machine, until the end of the block, for a broker without a password.
+    """A worker as a process on this machine, until the end of the block, for a broker without a password.
 
     Raises CannotServe if it does not take tasks within START_SECONDS.
     """
@@ -61,7 +61,7 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
     with contextlib.ExitStack() as stack:
         ours, theirs = os.pipe()
         stack.callback(os.close, ours)
-        # It reads nothing, and so its standard input is free for what it says.
+        # It reads no input, so it can report over its standard input.
         environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": "/dev/stdin", STARTED_BY: BY_SERVER}
         command = [sys.executable, "-P", "-m", "iolab.task_queue.worker"]
         try:
@@ -70,7 +70,7 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
             os.close(theirs)
         poll = select.poll()
         poll.register(ours, select.POLLIN)
-        # When the worker has ended there is nothing to read, and nothing to wait for.
+        # If the worker ends, the pipe is readable at once, and empty.
         if not poll.poll(START_SECONDS * 1000) or not os.read(ours, 1):
             raise CannotServe("the worker did not start; its messages are above")
         yield worker
@@ -78,14 +78,14 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextlib.contextmanager
 def own() -> Iterator[str]:
-    """A broker and a worker of one's own, until the end of the block; gives the broker's URL. Raises CannotServe."""
+    """The server's own broker and worker, until the end of the block; gives the broker's URL. Raises CannotServe."""
     with _folder() as folder, own_broker(folder) as url, own_worker(url):
         yield url
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder that is removed at the end of the block, or when this process ends, however it ends."""
+    """A folder that is removed at the end of the block, or when this process ends, in whatever way."""
     folder = tempfile.mkdtemp(prefix="iolab-broker-")
     command = ["sh", "-c", REMOVE_AFTER_PARENT, "sh", folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0):
@@ -101,12 +101,12 @@ def _listens(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _child(command: list[str], *, stdin: int = subprocess.DEVNULL, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is killed at the end of the block: nothing that it holds is worth keeping by then.
+    """A process that is killed at the end of the block, when nothing that it holds is needed any more.
 
-    A stop that is sent to every process of the service is for the server alone, which still needs its children while it
-    drains. It has blocked the stop's signals, and a child begins with the same ones blocked.
+    A stop may be sent to every process of the service, but the server still needs its children while it drains. It has
+    blocked the stop's signals, and a child inherits the mask.
     """
-    # A group of its own: not every signal of a terminal is the stop's.
+    # Its own process group: a terminal sends other signals than the stop's, too.
     command = [sys.executable, "-P", "-c", RUN_WITH_PARENT, str(os.getpid()), *command]
     child = subprocess.Popen(command, stdin=stdin, process_group=0, **options)
     try:

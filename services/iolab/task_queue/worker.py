@@ -1,8 +1,8 @@
 """The other side of the broker: a Celery worker. `python -m iolab.task_queue.worker` runs one.
 
-Ring 0 runs here: a task brings the bytes and the work dial of the server that sent it, so that one worker serves every
-server. The answer goes onto a list of that server's, which it empties over one connection; Celery's own result store
-would take a connection for each thread that waits, and keep every answer after it was fetched.
+Ring 0 runs here: a task carries the bytes and the work dial of the server that sent it, so one worker can serve every
+server. The answer goes onto a list, which that server empties over one connection; Celery's own result store would take
+a connection for each waiting thread, and keep every answer after it was fetched.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from iolab.task_queue.application import COMMAND_SECONDS, application, register,
 def main() -> None:
     """Run one worker, which does one task at a time, until SIGTERM; more workers do more at once.
 
-    A server's own worker heeds no stop: the server ends it once nobody waits for an answer.
+    A server's own worker ignores the stop: the server ends it when no client waits for an answer.
     """
     by_server = os.environ.get(STARTED_BY) == BY_SERVER
     surroundings.put_right(blocked=SIGNALS if by_server else frozenset())
     surroundings.exit_at_signals()
     name_thread("task_worker")
     log.configure("info", "task_worker")
-    # Root or not is for whoever starts it to say; messages are JSON, and no code comes in with them.
+    # Whether to run as root is the user's choice; messages are JSON, and carry no code.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
@@ -59,7 +59,7 @@ def main() -> None:
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
     def ready(**_: Any) -> None:
-        # For who waits until it takes tasks: docker-compose.yml looks for a file, a server reads from a pipe.
+        # Tells that the worker takes tasks: docker-compose.yml checks for a file, a server reads a pipe.
         if file := os.environ.get("IOLAB_READY_FILE"):
             Path(file).write_text("ready\n")
         log.info("ready", visibility_timeout=values.visibility_timeout)
