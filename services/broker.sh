@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Valkey for one project: in memory only, with a password that is made at the first start and kept while it is mounted.
+# Valkey for one project: in memory only, with a password that is made at the first start and kept in a mounted volume.
 set -euo pipefail
 umask 077
 
@@ -8,7 +8,8 @@ if [ ! -s "$password" ]; then
     head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$password.new"
     mv "$password.new" "$password"
 fi
-# On stdin: neither a file of the image nor a command line shows it. Full, it refuses, rather than forget a task.
+# The configuration comes on stdin, so that no file of the image and no command line shows the password. A full broker
+# refuses tasks rather than drop one.
 exec valkey-server - <<END
 bind * -::*
 requirepass $(cat "$password")

@@ -16,7 +16,7 @@ import click
 
 from iolab.program import Program, WholeNumber
 
-# The configs folder of a checkout, where nothing else is said.
+# The configs folder of a checkout, used if no other is named.
 CONFIGS = Path("configs")
 
 configs_option = click.option(
@@ -75,7 +75,7 @@ def serve(
     from iolab.server.errors import CannotServe
     from iolab.server.stop import block_signals
 
-    # From here on a signal is kept until someone waits for it.
+    # From here on a signal stays pending until a thread waits for it.
     block_signals()
     from iolab.kernel.threads import NoThread
     from iolab.run.serve import StartError, run
@@ -108,7 +108,7 @@ def up(slugs: tuple[str, ...], folder: Path | None, detach: bool) -> None:
 
     try:
         settings = load_all(folder)
-        # Nothing is started yet that would have to be stopped.
+        # Blocked before anything is started, so that no signal can leave a server behind.
         block_signals()
         servers, reasons = launcher.start(slugs, settings, folder, detach=detach)
         lines = [launcher.table(servers), *(f"{slug} is unavailable: {reason}" for slug, reason in reasons.items())]
@@ -209,7 +209,7 @@ def check_config(folder: Path | None, dotenv: bool) -> None:
 
 
 def end(error: Exception, code: int) -> NoReturn:
-    """Say what is in the way, in one line, and exit."""
+    """Print the error in one line, and exit."""
     from iolab.server.ending import complain, leave
 
     complain(f"iolab: {error}\n")

@@ -1,4 +1,4 @@
-"""What is written in C: the image has it compiled, elsewhere the machine's C compiler does that once."""
+"""The parts written in C: the image has them compiled, elsewhere the machine's C compiler does it once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COMPILER = ("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
 class NotCompiled(Exception):
-    """There is no such thing on this machine. The message is the one line that tells why, and what to do about it."""
+    """This machine has no such program and cannot compile it. The message says why and what to do, in one line."""
 
 
 def compiled(source: Path, name: str, *options: str) -> Path:
-    """The file `name`, compiled from `source`: the image's, or one that is made now if it is not there.
+    """The file `name`, compiled from `source`: the image's, or one that is compiled now if it is not there yet.
 
     It is kept in the checkout, or else in the user's cache. Raises NotCompiled.
     """
@@ -36,7 +36,7 @@ def compiled(source: Path, name: str, *options: str) -> Path:
         raise NotCompiled(f"no {name}: no C compiler; install gcc and libc6-dev")
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name first: of two that compile at once, neither runs half a program.
+        # Under another name first: if two processes compile at once, neither runs half a program.
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             part = Path(folder, made.name)
             command = [*COMPILER, *options, "-o", str(part), str(source)]

@@ -20,9 +20,9 @@ from msgspec import inspect
 from iolab.registry import MODELS, Model
 from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, PlaygroundSettings, Settings
 
-# A file of settings is a screenful; whatever is much larger is no such file.
+# A file of settings is a screenful; a much larger one is something else.
 MOST_CHARACTERS = 1 << 20
-# Of a value in a message.
+# How much of a value a message shows.
 SHOWN_CHARACTERS = 80
 # What a file is read as.
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -30,7 +30,7 @@ BROKER_URL = re.compile(r"redis://[^/@\s]+(/\d{1,3})?|redis\+socket:///[^?\0]+")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key may stand once only: PyYAML silently lets the last one win."""
+    """YAML in which each key may occur once: PyYAML silently lets the last one win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
@@ -41,9 +41,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load(model: Model, folder: Path | None, file: Path | None = None) -> Settings:
-    """A model's settings out of `folder` (defaults.yaml, models/<slug>.yaml), or out of `file` in the latter's place.
+    """A model's settings from `folder` (defaults.yaml, models/<slug>.yaml), with `file` in place of the latter.
 
-    Without a folder the defaults of the class hold. Raises BadSetting.
+    Without a folder the defaults of the class apply. Raises BadSetting.
     """
     values: dict[str, Any] = {"port": model.port}
     if folder is not None:
@@ -60,12 +60,12 @@ def load(model: Model, folder: Path | None, file: Path | None = None) -> Setting
 
 
 def file_of(model: Model, folder: Path | None) -> Path:
-    """The file that has a model's settings; without a folder, the words that stand for it in a message."""
+    """The file with a model's settings; without a folder, what a message shows in its place."""
     return folder / "models" / f"{model.slug}.yaml" if folder else Path(f"{model.slug} (built-in defaults)")
 
 
 def load_all(folder: Path | None) -> dict[str, Settings]:
-    """The settings of every model, checked against each other too. Raises BadSetting."""
+    """The settings of every model, also checked against each other. Raises BadSetting."""
     settings = {slug: load(model, folder) for slug, model in MODELS.items()}
     check_ports(settings, folder)
     return settings
@@ -83,7 +83,7 @@ def check_ports(settings: dict[str, Settings], folder: Path | None) -> None:
 
 
 def override(settings: Settings, **changes: Any) -> Settings:
-    """Settings with what the command line says, where it says anything; its options have checked all but the host.
+    """Settings with the command line's values, where it gives any; its options have checked all but the host.
 
     Raises BadSetting.
     """
@@ -94,9 +94,9 @@ def override(settings: Settings, **changes: Any) -> Settings:
 
 
 def check_compose(settings: Settings, model: Model, file: Path, environment: Mapping[str, str]) -> None:
-    """Raise BadSetting where a container cannot keep what the file says: another port published, or killed too early.
+    """Raise BadSetting where the container contradicts the file: it publishes another port, or is killed too early.
 
-    compose tells the port it published in IOLAB_PUBLISHED_PORT, its stop_grace_period in IOLAB_STOP_GRACE_SECONDS.
+    compose gives the published port in IOLAB_PUBLISHED_PORT, and its stop_grace_period in IOLAB_STOP_GRACE_SECONDS.
     """
     check_published(settings.port, file, model.environment_prefix, environment)
     grace = _number(environment, "IOLAB_STOP_GRACE_SECONDS")
@@ -118,7 +118,7 @@ def check_published(port: int, file: Path, prefix: str, environment: Mapping[str
 
 
 def check_broker(url: str, where: str) -> None:
-    """Raise BadSetting where no broker can be; whether one is there is seen when it is asked."""
+    """Raise BadSetting if the URL can be no broker's; whether a broker is there shows only when it is used."""
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
@@ -131,7 +131,7 @@ def check_broker(url: str, where: str) -> None:
 
 
 def check_environment(settings: Settings, model: Model, environment: Mapping[str, str]) -> None:
-    """Raise BadSetting where a variable stands in for a key and holds what the key may not."""
+    """Raise BadSetting where a variable replaces a key and holds a value that the key may not have."""
     url = environment.get("IOLAB_BROKER_URL")
     if "broker_url" in model.own_keys and not settings.broker_url and url:
         check_broker(url, "IOLAB_BROKER_URL")
@@ -165,10 +165,10 @@ def read_as(file: Path, kind: type[Kind], example: str) -> Kind:
 
 
 def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
-    """One file's own keys, each with a value that it may have."""
+    """One file's own keys, each with a valid value."""
     values = _read_mapping(file, f"port: {model.port}")
     allowed = set(Settings.__struct_fields__) - OWN_KEYS
-    # What is every model's must not be one model's: a port or a loop has no place among the defaults.
+    # A key of one model alone, such as its port or loop, has no place among the defaults of all.
     allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
     for key, value in values.items():
         if key not in allowed:
@@ -201,7 +201,7 @@ def _read_mapping(file: Path, example: str) -> dict[str, Any]:
     except BadSetting as error:
         raise BadSetting(f"{file}: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # What PyYAML lets through where a value only looks like one of a kind: a date of month 13, a number of 5,000
+        # PyYAML's own errors for a value that only looks like one of a type: a date of month 13, a number of 5,000
         # digits, `0x_`, `!!int abc`, a thousand brackets.
         reason = _shortened(str(error) or type(error).__name__)
         raise BadSetting(f"{file}: holds a value that YAML cannot read ({reason}); expected plain settings") from None
@@ -226,7 +226,7 @@ def _convert(values: dict[str, Any], file: Path | None, wanted: type[Kind]) -> K
             key = f"{path}.{missing[1]}".removeprefix(".")
             raise BadSetting(f"{file}: {key}: is missing; expected {_expectation(wanted, key)}") from None
         raise _bad(file, path, _at(values, path), _expectation(wanted, path)) from None
-    # No bound keeps this one out: it is neither below nor above anything.
+    # No bound keeps NaN out: it is neither below nor above any number.
     for key, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, float) and math.isnan(value):
             raise _bad(file, key, value, _expectation(wanted, key))
@@ -251,7 +251,7 @@ def _keys(wanted: type[msgspec.Struct], path: str) -> str:
 
 
 def _expectation(wanted: type[msgspec.Struct], path: str) -> str:
-    """What may stand there, with its bounds: `an integer from 1 to 65535`."""
+    """The values that a key may have, with their bounds: `an integer from 1 to 65535`."""
     return _in_words(_type_at(wanted, path))
 
 
@@ -293,7 +293,7 @@ def _in_words(kind: inspect.Type) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value as YAML spells it: true, null, 1.5; not much of a long one."""
+    """The value as YAML spells it: true, null, 1.5; a long one is shortened."""
     try:
         text = str(yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True))
     except (RecursionError, ValueError, yaml.YAMLError):
@@ -306,17 +306,17 @@ def _shortened(text: str) -> str:
 
 
 def _check_host(host: str, where: str) -> None:
-    """Raise BadSetting where the host is no name or address that a server could listen on."""
+    """Raise BadSetting if a server could not listen on the host."""
     try:
         socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, ValueError) as error:
-        # A ValueError is that of IDNA (`a..b`), or of a character that no name may have.
+        # A ValueError is from IDNA (`a..b`), or from a character that no name may have.
         reason = error.strerror if isinstance(error, OSError) else "it is no host name"
         raise BadSetting(f"{where}: got {_shortened(host)}, expected an address of this machine ({reason})") from None
 
 
 def _check_together(settings: Settings, model: Model, file: Path) -> None:
-    """What one key alone does not show."""
+    """Check what depends on more than one key, or on this machine."""
     if settings.drain_quiet_seconds >= settings.drain_seconds:
         raise BadSetting(
             f"{file}: drain_quiet_seconds: got {settings.drain_quiet_seconds:g}, expected less than"

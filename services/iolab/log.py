@@ -1,7 +1,7 @@
 """The log: one JSON object a line on stdout, about the life of the server and not about its connections.
 
-Nobody who serves or stops ever waits for whoever reads it: a pipe may be full, and a terminal may hold its output back
-after Ctrl-S. Lines go into a bounded queue, and one thread of its own writes them.
+No serving or stopping thread ever waits for its reader: a pipe may be full, and a terminal may hold output back after
+Ctrl-S. Lines go into a bounded queue, and a thread of their own writes them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from iolab.kernel.threads import NoThread, start_thread
 _logger = logging.getLogger("iolab")
 
 STDOUT = 1
-# About a megabyte of lines that wait for their reader.
+# About a megabyte of lines that wait to be read.
 QUEUE_LINES = 4096
-# How long the end of a process waits for a reader who takes nothing.
+# How long the end of a process waits for a reader that takes nothing.
 FLUSH_SECONDS = 1.0
-# When to try again where whoever shares our output has made it one that does not block.
+# When to write again, if another process that shares our output has made it non-blocking.
 RETRY_SECONDS = 0.1
 
 
@@ -48,27 +48,27 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _QueueHandler(logging.Handler):
-    """Queues lines for a thread that writes them, and drops and counts those for which there is no room.
+    """Queues lines for a thread that writes them; drops and counts those for which there is no room.
 
-    Its lock, which `logging` holds around `emit`, guards the count. Nobody waits for anything while holding it.
+    Its lock, which `logging` holds around `emit`, guards the count. No thread waits for anything while holding it.
     """
 
     def __init__(self, model: str) -> None:
         super().__init__()
         self.setFormatter(_JsonFormatter(model))
         self._forget()
-        # The thread that writes is not forked with us, and what it has not written is the parent's to write. What it
-        # held at that moment may be its queue's lock, so that the child gets a queue of its own.
+        # A fork does not copy the writing thread, and the parent writes what is queued. That thread may have held the
+        # lock of the queue during the fork, so the child gets a new queue.
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        # A line, or somebody to tell that all lines before are written.
+        # A line, or an event to set when all lines before it are written.
         self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the line, or drop it: then also those that follow, until the queue was emptied."""
+        """Queue the line. Once one is dropped, drop all that follow until the queue is empty."""
         if self._writer is None:
             try:
                 self._writer = start_thread(self._write, "log", self._queue)
@@ -81,7 +81,7 @@ class _QueueHandler(logging.Handler):
             self._put(record)
 
     def wait_until_written(self, seconds: float) -> None:
-        """Wait until all lines so far are written, `seconds` at most."""
+        """Wait until all lines so far are written, at most `seconds`."""
         if self._writer is None:
             return
         written = threading.Event()
@@ -112,8 +112,8 @@ class _QueueHandler(logging.Handler):
                 case threading.Event() as written:
                     written.set()
                 case line:
-                    # The reader has gone, such as the `head` that it was piped into, or the disk is full: to whom
-                    # should that be told? The next line may find somebody.
+                    # The reader has gone, such as a `head` at the end of the pipe, or the disk is full. That cannot be
+                    # reported anywhere; the next line may succeed.
                     with contextlib.suppress(OSError):
                         write(STDOUT, line)
 
@@ -125,44 +125,44 @@ def write(descriptor: int, data: bytes) -> None:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Not time.sleep, nor poll(2): gevent's would make a hub for this thread.
+            # Not time.sleep or poll(2): gevent's versions would make a hub for this thread.
             threading.Event().wait(RETRY_SECONDS)
 
 
 def configure(level: str, model: str) -> None:
-    """Log to stdout from `level` (debug, info, warning) on, as this model."""
+    """Log to stdout as this model, from `level` (debug, info, warning) on."""
     _logger.handlers = [_QueueHandler(model)]
     _logger.setLevel(level.upper())
     _logger.propagate = False
-    # For a process that ends as Python does: its threads are frozen after that.
+    # For a process that ends by Python's own exit, after which its threads are frozen.
     atexit.register(flush)
 
 
 def adopt(logger: logging.Logger) -> None:
-    """Have a library's warnings among our lines."""
+    """Put a library's warnings among our lines."""
     logger.handlers = _logger.handlers
     logger.setLevel(logging.WARNING)
     logger.propagate = False
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Wait until what was logged is written, `seconds` at most: nobody may read it."""
+    """Wait until the log is written, at most `seconds`: there may be no reader."""
     for handler in _logger.handlers:
         assert isinstance(handler, _QueueHandler)
         handler.wait_until_written(seconds)
 
 
 def info(event: str, **fields: Any) -> None:
-    """Something that belongs to the server's life."""
+    """Log an event in the server's life."""
     _logger.info(event, extra={"fields": fields})
 
 
 def warning(event: str, **fields: Any) -> None:
-    """Something that someone should look at."""
+    """Log an event that somebody should look at."""
     _logger.warning(event, extra={"fields": fields})
 
 
 def debug(event: str, **fields: Any) -> None:
-    """Something about one connection."""
+    """Log an event of one connection."""
     if _logger.isEnabledFor(logging.DEBUG):
         _logger.debug(event, extra={"fields": fields})

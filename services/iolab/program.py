@@ -1,7 +1,7 @@
-"""What the programs `iolab` and `iolab-client` have in common: each complaint is one line, whatever their output is.
+"""What the programs `iolab` and `iolab-client` share: each error is one line, whatever state their output is in.
 
-A standard output that is closed, full, or has few characters costs a line and exit 1 at most; a reader that has left
-costs nothing; a standard error that takes nothing costs what it would have said.
+If standard output is closed, full or lacks a character, the program prints one line and exits with 1 at most. If its
+reader has left, nothing happens. What standard error does not take is dropped.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from click.exceptions import NoArgsIsHelpError
 
 from iolab.settings import one_line
 
-# The kernel did not take what was printed.
+# Errors by which the kernel refuses output.
 NOT_TAKEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG})
-# Characters of a value in a message.
+# How many characters of a value a message shows.
 MOST_QUOTED = 60
 
 
@@ -35,7 +35,7 @@ class Program(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command that the command line names, and exit: 2 where that can't be done as it is written."""
+        """Run the command named on the command line, and exit; with 2 if the command line is wrong."""
         given = (args, prog_name, complete_var)
         if not standalone_mode:
             return super().main(*given, standalone_mode=False, **extra)
@@ -59,7 +59,7 @@ class Program(click.Group):
 
 
 class WholeNumber(click.IntRange):
-    """A number whose bounds are told also to whoever gives none."""
+    """A number whose bounds are given also in the error for a value that is no number."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """The number. Raises click.BadParameter."""
@@ -71,19 +71,19 @@ class WholeNumber(click.IntRange):
 
 
 def shortened(text: str) -> str:
-    """A value as it is quoted in a message: on one line, and not much of a long one."""
+    """A value as a message quotes it: on one line, and shortened if it is long."""
     return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}... ({len(text):,} characters)"
 
 
 def open_standard_streams() -> None:
-    """Put /dev/null where a standard stream is closed: the next descriptor would take its number, and its output."""
+    """Open /dev/null where a standard stream is closed: else the next descriptor takes its number, and its output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number is the one that was found closed.
+            # open(2) returns the lowest free number, which is the closed one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    # Python has None in place of those that were closed when it started.
+    # Python sets streams to None that were closed when it started.
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             stream = os.fdopen(descriptor, "w" if descriptor else "r", closefd=False)
@@ -93,7 +93,7 @@ def open_standard_streams() -> None:
 
 @contextlib.contextmanager
 def _prepared_streams(name: str) -> Iterator[None]:
-    """What is printed in the block is taken, or a line says why not and the exit is 1. A reader may leave."""
+    """Print what the block prints, or say in one line why that failed and exit with 1. The reader may leave."""
     open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -117,7 +117,7 @@ def _flush(stream: TextIO, name: str) -> None:
 
 
 def _give_up(error: OSError, name: str) -> NoReturn:
-    """Say it in a line, unless the reader has left of its own accord; the interpreter shall not try again."""
+    """Exit with 1, saying why unless the reader has left; keep the interpreter from flushing stdout again."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if error.errno != errno.EPIPE:
         _say(f"{name}: standard output: {(error.strerror or str(error)).lower()}")

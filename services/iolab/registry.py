@@ -1,6 +1,6 @@
-"""Which models there are: the one list that commands, configs, compose, docs and tests are held to.
+"""The list of models, which commands, configs, compose, docs and tests are checked against.
 
-Nothing here imports a model: a framework is loaded only by the server that runs on it.
+Nothing here imports a model: only the server that runs on a framework loads it.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ class Model:
 
     @property
     def forks(self) -> bool:
-        """Whether it serves in several processes, which a supervisor starts: services/iolab/processes."""
+        """Whether it serves in several processes, started by a supervisor: services/iolab/processes."""
         return "processes" in self.own_keys
 
     @property
     def service(self) -> str:
-        """The name of the compose service, and so the host name on the Docker network."""
+        """The name of the compose service, which is also the host name on the Docker network."""
         return self.slug.replace("_", "-")
 
     @property
     def environment_prefix(self) -> str:
-        """How this model's variables begin in compose's environment: EPOLL_LOOP_PORT."""
+        """The prefix of this model's variables in compose's environment, as in EPOLL_LOOP_PORT."""
         return self.slug.upper()
 
     def patch(self) -> None:
-        """Have the module of a model that `patches` do so."""
+        """Let the module patch the standard library, if the model `patches`."""
         if self.patches:
             import_module(f"iolab.models.{self.slug}").patch()
 
@@ -170,7 +170,7 @@ MODELS = {
             library="celery",
             probe="iolab.task_queue.address",
             parts=("task-broker", "task-worker"),
-            # A broker of its own keeps 32 for itself, and has 6 connections.
+            # Its own broker reserves 32, and has 6 connections.
             descriptors=48,
         ),
         Model(
@@ -181,7 +181,7 @@ MODELS = {
     )
 }
 
-# What clients are tested with: docs/misbehave.md, misbehave/. No model either.
+# The server that tests clients: docs/misbehave.md, misbehave/. It is no model.
 MISBEHAVE = Model(
     slug="misbehave",
     port=8020,
@@ -197,7 +197,7 @@ YARDSTICK = Model(slug="yardstick", port=8000, summary="one thread, epoll_wait(2
 def find(slug: str) -> Model:
     """The model of that name, in either spelling (`epoll_loop`, `epoll-loop`).
 
-    Raises KeyError with the names there are.
+    Raises KeyError, which lists the models.
     """
     model = MODELS.get(slug.replace("-", "_"))
     if model is None:

@@ -1,6 +1,6 @@
-"""Nothing is imported from the current directory: a select.py or json.py in it is not Python's own.
+"""Import nothing from the current directory: it may hold a select.py or json.py that is not Python's own.
 
-`python -m` looks there first. What starts interpreters itself gives them the option -P.
+`python -m` looks there first. Code that starts an interpreter gives it the option -P.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import sys
 
 
 def leave_out_current_directory() -> None:
-    """Do what -P would have done, in a program that was started by `python -m`, before it imports anything else."""
+    """Do what -P does, in a program started by `python -m`; to be called before it imports anything else."""
     try:
         current = os.getcwd()
     except FileNotFoundError:
-        # It was removed, and Python could not put it in front either.
+        # The directory was removed, so Python could not put it on the path.
         return
     if not sys.flags.safe_path and sys.path[0] == current:
         del sys.path[0]

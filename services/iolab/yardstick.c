@@ -2,8 +2,8 @@
  *
  * usage: yardstick DESCRIPTOR   (of a socket that listens and does not block, inherited)
  *
- * What it takes for an answer is nearly all the kernel's; what a model takes above that is its own. It waits as
- * epoll_loop does: level-triggered, one recv(2) for each readiness. What it is not made for ends it, with a message.
+ * Nearly all of its cost per answer is the kernel's; what a model costs beyond that is the model's own. It waits as
+ * epoll_loop does: level-triggered, one recv(2) for each readiness. An unexpected error ends it, with a message.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +20,7 @@ enum { BUFFER_BYTES = 65536, EVENTS = 512 };
 
 struct connection {
     int fd;
-    char *owed; /* what the kernel did not take yet, from `begin` to `end`; NULL: nothing */
+    char *owed; /* what the kernel has not taken yet, from `begin` to `end`; NULL: nothing */
     size_t begin, end;
 };
 
@@ -42,7 +42,7 @@ static void finish(struct connection *c) {
     free(c);
 }
 
-/* How many of the bytes the kernel took; -1: the connection is lost. */
+/* The number of bytes that the kernel took; -1: the connection is lost. */
 static ssize_t give(int fd, const char *bytes, size_t count) {
     ssize_t sent = send(fd, bytes, count, MSG_NOSIGNAL);
     return sent < 0 && errno == EAGAIN ? 0 : sent;
@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
     struct epoll_event events[EVENTS];
     if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1");
     watch(EPOLL_CTL_ADD, &listener, EPOLLIN);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* It ends with whoever started it. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* It ends with the process that started it. */
     for (;;) {
         int ready = epoll_wait(poller, events, EVENTS, -1);
         if (ready < 0 && errno != EINTR) die("epoll_wait");

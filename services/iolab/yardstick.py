@@ -1,4 +1,4 @@
-"""The yardstick: a server in C, and beside it the admin port of a model, so that it can be measured like one.
+"""The yardstick: a server in C, with a model's admin port beside it, so that it can be measured like a model.
 
 The server is yardstick.c. The image has it compiled; elsewhere the machine's C compiler does that once.
 """
@@ -37,7 +37,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 
 
 class Measured:
-    """What the admin port shows: the server in C alone, as if this process were not there."""
+    """What the admin port shows: the server in C alone, without this process."""
 
     model = YARDSTICK
 
@@ -58,14 +58,14 @@ def program() -> Path:
 def run(settings: Settings) -> int:
     """Serve until the stop, or until the server in C ends; return the exit code. Raises NotCompiled, OSError.
 
-    There is no drain: nobody is owed anything by a yardstick.
+    There is no drain: a yardstick owes its clients nothing.
     """
     path = program()
     listener = listen(settings)
     listener.setblocking(False)
     host, port = listener.getsockname()[:2]
     limits = effective_limits(YARDSTICK, settings, listener)
-    # Before the signals are blocked, which it would inherit.
+    # Started before the signals are blocked, because a child inherits the mask.
     server = subprocess.Popen([path, str(listener.fileno())], pass_fds=[listener.fileno()])
     block_signals()
     listener.close()
