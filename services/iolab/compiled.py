@@ -11,9 +11,9 @@ from pathlib import Path
 
 from iolab.checkout import CHECKOUT
 
-# Where the image has what it has compiled.
+# Where the image keeps what it has compiled.
 INSTALLED = Path("/opt/iolab/compiled")
-# As services/Dockerfile has it.
+# The same as in services/Dockerfile.
 COMPILER = ("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -28,7 +28,7 @@ def compiled(source: Path, name: str, *options: str) -> Path:
     """
     if (INSTALLED / name).exists():
         return INSTALLED / name
-    # What was compiled from another source is in another folder; top and ps show the file's name.
+    # Another source has another folder, not another file name: top and ps show that.
     made = _folder() / "compiled" / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / name
     if made.exists():
         return made

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class Model:
     """One way to wait.
 
-    `own_keys` are the settings that only some models have. `pool` says that a client waits until one of `workers`
-    threads is free to begin with it; `thread_per_client` that every open connection takes a thread; `patches` that its
-    module changes the standard library, and has to do so before that is used. `library` is what it imports that only
-    the extra of its name brings. `probe` is the module whose
-    `unavailable(settings)` tells whether this machine has what the model needs beyond this package. `parts` are the
-    compose services that it needs beside its own. `descriptors` is how many a server must be allowed to
-    serve one client and one scrape (measured: 9 to 19, the most with uvloop), and some to spare.
+    `own_keys` are the settings that only some models have. `pool`: a client waits until one of `workers` threads is
+    free. `thread_per_client`: every open connection takes a thread. `selects`: the model watches descriptors with
+    select(2). `patches`: its module changes the standard library, and must do so before that is used. `library` is a
+    package that it imports, installed by the extra of its name. `probe` is the module whose `unavailable(settings)`
+    tells whether this machine has what the model needs beyond this package. `parts` are the compose services that it
+    needs beside its own. `descriptors` is how many a server needs to serve one client and one scrape (measured: 9 to
+    19, the most with uvloop), and some to spare.
     """
 
     slug: str
@@ -69,13 +69,13 @@ class Model:
         return serve
 
     def not_installed(self) -> str | None:
-        """That its library is not there, and how to get it, in one line; None if it is."""
+        """One line that says that its library is missing and how to install it; None if it is there."""
         if not self.library or find_spec(self.library):
             return None
         return f"{self.library} is not installed; pip install 'iolab[{self.service}]'"
 
     def unavailable(self, settings: Settings) -> str | None:
-        """Why this machine cannot run the model, and what to do about it, in one line; None if it can."""
+        """Why this machine cannot run the model and what to do about it, in one line; None if it can."""
         if (reason := self.not_installed()) or not self.probe:
             return reason
         unavailable: Callable[[Settings], str | None] = import_module(self.probe).unavailable
@@ -189,8 +189,8 @@ MISBEHAVE = Model(
     thread_per_client=True,
 )
 
-# What the models are measured against: no model, and in no list of them. It keeps the echo and nothing else of the
-# contract, and has no YAML file; yardstick.c, yardstick.py.
+# What the models are measured against: no model, and in no list of them. Of the contract it keeps only the echo, and
+# it has no YAML file; yardstick.c, yardstick.py.
 YARDSTICK = Model(slug="yardstick", port=8000, summary="one thread, epoll_wait(2), in C")
 
 

@@ -2,7 +2,7 @@
 
     scripts = script { "|" script }          one for each connection, in turn
     script  = clause { ";" clause }          one clause after the other, on one connection
-    clause  = [ PERCENT "%:" ] verb          on that percentage of connections; else on all
+    clause  = [ PERCENT "%:" ] verb          done with that probability; without it, always
 
 No socket is here: a text becomes a tuple of scripts, or one line that says where it is wrong and what was expected.
 """
@@ -136,7 +136,7 @@ TALKS = (Reply, Ignore, Drip, Corrupt, Double, Swap, Banner)
 
 @dataclass(frozen=True)
 class Clause:
-    """A verb, and the percentage of the connections reaching it for which it is done."""
+    """A verb, and the probability in percent with which it is done."""
 
     verb: Verb
     percent: float = 100
