@@ -17,7 +17,9 @@ from iolab_client.terminal import screen
 from iolab_client.trace import telling
 from iolab_client.trace.drawing import draw
 from iolab_client.trace.lanes import Timeline
+from iolab_client.trace.page import page
 from iolab_client.trace.recording import CannotTrace, Recording, Script, record
+from iolab_client.trace.story import lines, story, told
 
 MOST_CLIENTS, MOST_MESSAGES, MOST_WAIT_MS = 16, 20, 2000
 # Columns of the table; the rest of the calls are added up.
@@ -43,11 +45,15 @@ MOST_NAMES = 8
     help="Record each model so often, and take the recording that was over first: on a busy machine.",
 )  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw all models in one picture.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Make a page of it in which one can zoom."
+)
 @click.option("--each", type=click.Path(path_type=Path, file_okay=False), help="Draw a picture of each in this folder.")
 @click.option(
     "--strace", "raw", type=click.Path(path_type=Path, file_okay=False),
     help="Keep what strace wrote in this folder; https://ui.perfetto.dev opens it.",
 )  # fmt: skip
+@click.option("--explain", is_flag=True, help="Tell the life of one message of each model, call by call.")
 @click.option("--json", "as_json", is_flag=True, help="Print the timelines as JSON.")
 def command(
     models: tuple[Any, ...],
@@ -56,8 +62,10 @@ def command(
     wait_ms: int,
     tries: int,
     svg: Path | None,
+    html: Path | None,
     each: Path | None,
     raw: Path | None,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Record what every thread of MODEL (of all, if none is named) waits in while a few clients ask it.
@@ -77,10 +85,16 @@ def command(
             _write(each / f"{timeline.model}.svg", draw([timeline], span=span))
     if svg:
         _write(svg, draw(timelines))
+    if html:
+        _write(html, page(timelines))
     if as_json:
-        screen.print_json(msgspec.to_builtins(timelines))
-    else:
-        screen.print_table(table(timelines))
+        screen.print_json([_data(one, explain=explain) for one in timelines])
+        return
+    if explain:
+        for timeline in timelines:
+            click.echo(f"{timeline.model}: {telling.life(told(timeline))}")
+            click.echo("\n".join(lines(story(timeline, told(timeline)))) + "\n")
+    screen.print_table(table(timelines))
 
 
 def _subjects(models: Sequence[Any]) -> list[Model]:
@@ -98,6 +112,11 @@ def _quickest(model: Model, script: Script, tries: int) -> Recording:
         return min((record(model, script, configs_folder()) for _ in range(tries)), key=lambda one: one.timeline.end)
     except CannotTrace as error:
         raise click.ClickException(str(error)) from None
+
+
+def _data(one: Timeline, *, explain: bool) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(one)
+    return data | ({"story": msgspec.to_builtins(story(one, told(one)))} if explain else {})
 
 
 def table(timelines: Sequence[Timeline]) -> Table:

@@ -8,6 +8,7 @@ point is drawn together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from xml.sax import saxutils
 
 from iolab.registry import MODELS
@@ -25,6 +26,8 @@ SERVICE_LINE = 3.0
 LINE = 15.0
 # Fewer than this many ticks.
 TICKS = 12
+# So many calls that find nothing are said in the bar.
+MANY = 10
 # Of the text in a bar, at its size.
 CHARACTER = 5.3
 NARROW = 1.0
@@ -112,7 +115,7 @@ def _legend(sheet: _Sheet, timelines: Sequence[Timeline]) -> None:
     wait = timelines[0].wait_ms
     y = sheet.y + 12
     sheet.text(8, y, f"client (each answer takes {wait} ms)", "u")
-    x = LEFT + 30
+    x = LEFT + 42
     for names, words, width in (
         ("k q", "asked, nobody has read it", 22),
         ("k a", "read, not answered yet", 22),
@@ -123,12 +126,12 @@ def _legend(sheet: _Sheet, timelines: Sequence[Timeline]) -> None:
         x += width + 14 + len(words) * 4.9
     y += LINE
     sheet.text(8, y, "thread", "u")
-    x = LEFT + 30
+    x = LEFT + 42
     for names, words, width in (
         ("s", "waits for sockets", 22),
         ("c", "waits for the clock", 22),
         ("o", "waits for another thread", 22),
-        ("r", "runs", 12),
+        ("r", "runs, or is ready to", 12),
         ("k b", "moves a client's bytes", 2.5),
     ):
         sheet.add(f"<rect{_class(names)} x={_at(x)} y={_at(y - 9)} width={_at(width)} height={_at(10)}/>")
@@ -205,6 +208,8 @@ def _thread(sheet: _Sheet, lane: ThreadLane, name: str, passages: Sequence[Passa
         sheet.bar(ink.CLASSES[block.kind], block.start, block.end, y, THREAD_BAR, text, 1 if block.kind.waits else 1.4)
         if block.kind.waits:
             sheet.label(block.call, block.start, block.end, y + 12)
+        elif block.vain >= MANY:
+            sheet.label(f"asks {block.vain} times in vain", block.start, block.end, y + 12)
     last: dict[int, float] = {}
     for stretch in lane.stretches:
         if stretch.kind == Kind.MOVES:
@@ -246,13 +251,7 @@ def blocks(stretches: Iterable[Stretch], least: float) -> Iterator[Stretch]:
             or (not wide and open_block.kind == Kind.RUNS)
         )
         if same and open_block is not None:
-            open_block = Stretch(
-                kind=open_block.kind,
-                start=open_block.start,
-                end=stretch.end,
-                call=open_block.call,
-                text=open_block.text,
-            )
+            open_block = replace(open_block, end=stretch.end, vain=open_block.vain + stretch.vain)
             continue
         if open_block is not None:
             yield open_block
@@ -262,6 +261,7 @@ def blocks(stretches: Iterable[Stretch], least: float) -> Iterator[Stretch]:
             end=stretch.end,
             call=stretch.call if wide else "",
             text=stretch.text if wide else "",
+            vain=stretch.vain,
         )
     if open_block is not None:
         yield open_block
@@ -289,11 +289,11 @@ def _grid(sheet: _Sheet, top: float) -> Iterator[str]:
         if (sheet.end - sheet.begin) / step <= TICKS or step == 600000
     )  # fmt: skip
     bottom = sheet.y - LINE
-    moment = 0.0
+    moment, tick = 0.0, "tick " if sheet.fine else ""
     while moment <= sheet.end:
         x, times = sheet.x(moment), f' data-a="{moment:g}" data-b="{moment:g}"' if sheet.fine else ""
-        yield f'<line class="g" x1={_at(x)} y1={_at(top + 2)} x2={_at(x)} y2={_at(bottom)}{times}/>'
-        yield f'<text class="u" x={_at(x + 2)} y={_at(top + 9)}{times}>{moment:g} ms</text>'
+        yield f'<line class="{tick}g" x1={_at(x)} y1={_at(top + 2)} x2={_at(x)} y2={_at(bottom)}{times}/>'
+        yield f'<text class="{tick}u" x={_at(x + 2)} y={_at(top + 9)}{times}>{moment:g} ms</text>'
         moment += step
 
 

@@ -36,29 +36,51 @@ def hue(client: int) -> str:
 
 
 def style_sheet() -> str:
-    """All rules. Who prints, or prefers light, has the light ones."""
-    fixed = (
-        f"text{{font:11px {FONT}}}.h{{font-weight:700;font-size:15px}}.y{{font-size:11.5px;font-weight:400}}"
-        ".u{font-size:9.5px}.e{text-anchor:end}.a{stroke-width:1.2;fill-opacity:.3}.b{stroke:none}"
-        ".q{fill:none;stroke-width:1.2;stroke-dasharray:3 2.5}.w{stroke-width:.9}.v{stroke-width:1;stroke-opacity:.75}"
-        ".s{fill:url(#s)}.c{fill:url(#c)}.o{fill:url(#o)}"
+    """All rules, for what is inside of an element of the class `timeline`. Who prints, or prefers light, has these."""
+    return f"{_shapes()}{_colours(dark=False)}@media screen and (prefers-color-scheme:dark){{{_colours(dark=True)}}}"
+
+
+def _shapes() -> str:
+    return _rules(
+        {
+            "text": f"font:11px {FONT}",
+            ".h": "font-weight:700;font-size:15px",
+            ".y": "font-size:11.5px;font-weight:400",
+            ".u": "font-size:9.5px",
+            ".e": "text-anchor:end",
+            ".a": "stroke-width:1.2;fill-opacity:.3",
+            ".b": "stroke:none",
+            ".q": "stroke-width:1.2;stroke-dasharray:3 2.5",
+            ".w": "stroke-width:.9;fill:none",
+            ".v": "stroke-width:1;stroke-opacity:.75",
+            ".l": "paint-order:stroke;stroke-width:2.5px;stroke-opacity:.7",
+            **{f".{name}": f"fill:url(#{name})" for name in WAITS},
+        }
     )
-    return f"{fixed}{_colours(dark=False)}@media screen and (prefers-color-scheme:dark){{{_colours(dark=True)}}}"
 
 
 def _colours(*, dark: bool) -> str:
     ink, muted, grid = (INK[name][dark] for name in ("ink", "muted", "grid"))
-    rules = [
-        f".p{{fill:{PAPER[dark]}}}text{{fill:{ink}}}.u,.y{{fill:{muted}}}.g{{stroke:{grid}}}",
-        f".l{{fill:{ink};paint-order:stroke;stroke:{PAPER[dark]};stroke-width:2.5px;stroke-opacity:.7}}",
-        f".r{{fill:{RUNS[dark]}}}.w{{stroke:{muted};fill:none}}.k{{fill:{ink};stroke:{ink}}}.z{{fill:{muted}}}",
-    ]
+    rules = {
+        ".p": f"fill:{PAPER[dark]}",
+        "text": f"fill:{ink}",
+        ".u,.timeline .y": f"fill:{muted}",
+        ".l": f"fill:{ink};stroke:{PAPER[dark]}",
+        ".g": f"stroke:{grid}",
+        ".r": f"fill:{RUNS[dark]}",
+        ".w": f"stroke:{muted}",
+        ".z": f"fill:{muted}",
+        ".k": f"fill:{ink};stroke:{ink}",
+    }
     for name, shades in WAITS.items():
         ground, mark = shades[dark]
-        pattern = f"fill:{mark}" if name == "c" else f"stroke:{mark};stroke-width:1.2"
-        rules.append(f".{name}0{{fill:{ground}}}.{name}1{{{pattern}}}")
-    hues = DARK if dark else LIGHT
-    rules += [f".k{slot}{{fill:{colour};stroke:{colour}}}" for slot, colour in enumerate(hues)]
-    # Only its outline, above the rule that fills.
-    rules.append("rect.q{fill:none}")
-    return "".join(rules)
+        rules[f".{name}0"] = f"fill:{ground}"
+        rules[f".{name}1"] = f"fill:{mark}" if name == "c" else f"stroke:{mark};stroke-width:1.2"
+    rules |= {f".k{slot}": f"fill:{hue};stroke:{hue}" for slot, hue in enumerate(DARK if dark else LIGHT)}
+    # Its outline only: after the rules that fill.
+    rules["rect.q"] = "fill:none"
+    return _rules(rules)
+
+
+def _rules(rules: dict[str, str]) -> str:
+    return "".join(f".timeline {selector}{{{declarations}}}" for selector, declarations in rules.items())

@@ -35,6 +35,8 @@ class Stretch:
     text: str = ""
     # The number of the client whose bytes it moved; 0: nobody's.
     client: int = 0
+    # How many calls for bytes, or for a client, found none.
+    vain: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +158,10 @@ def _stretches(thread: ThreadCalls, window: tuple[float, float], shown: Clock) -
         if len(text) > SHOWN_CHARACTERS:
             text = f"{text[:SHOWN_CHARACTERS]}..."
         kind, client = meaning.kind(call), thread.client(call)
-        yield Stretch(kind=kind, start=shown(start), end=shown(stop), call=call.name, text=text, client=client)
+        vain = int(call.failed and meaning.moves(call))
+        yield Stretch(
+            kind=kind, start=shown(start), end=shown(stop), call=call.name, text=text, client=client, vain=vain
+        )
         if kind.waits and meaning.moves(call) and not call.failed and call.end <= end:
             # It waited for the bytes, and then has moved them.
             yield Stretch(kind=Kind.MOVES, start=shown(stop), end=shown(stop), call=call.name, text=text, client=client)

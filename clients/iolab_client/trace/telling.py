@@ -6,7 +6,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from iolab_client.trace.lanes import Quiet, ThreadLane, Timeline
+from iolab_client.trace.lanes import Passage, Quiet, ThreadLane, Timeline
 
 CAUTION = "Recorded with strace: ptrace slows every call, so compare who waits for whom, and not how long a call takes."
 
@@ -62,6 +62,11 @@ def shares(lane: ThreadLane) -> list[str]:
         spent[f"in {stretch.call}" if stretch.kind.waits else "running"] += stretch.end - stretch.start
     longest = sorted(spent.items(), key=lambda item: -item[1])
     return [f"{milliseconds:.0f} ms {what}" for what, milliseconds in longest if milliseconds >= 0.5]
+
+
+def life(passage: Passage) -> str:
+    """What a story is about."""
+    return f"the life of client {passage.client}'s message {passage.number}, in milliseconds since it was sent"
 
 
 def calls(one: Timeline) -> str:

@@ -109,6 +109,7 @@ def test_the_command_draws_keeps_and_prints(recorded: Callable[[str], Recording]
     result = invoke(
         "epoll_loop", "poll-loop", "-c", "1", "-n", "1", "--wait-ms", "1", "--json",
         "--svg", str(tmp_path / "all.svg"), "--each", str(tmp_path / "each"), "--strace", str(tmp_path / "raw"),
+        "--html", str(tmp_path / "page.html"),
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     timelines = json.loads(result.stdout)
@@ -118,8 +119,18 @@ def test_the_command_draws_keeps_and_prints(recorded: Callable[[str], Recording]
     assert "poll" in timelines[1]["calls"]
     assert "poll_loop" in (tmp_path / "all.svg").read_text()
     assert {file.name for file in tmp_path.rglob("*") if file.is_file() and "run" not in file.parts} == {
-        "all.svg", "epoll_loop.svg", "poll_loop.svg", "epoll_loop.strace", "poll_loop.strace"
+        "page.html", "all.svg", "epoll_loop.svg", "poll_loop.svg", "epoll_loop.strace", "poll_loop.strace"
     }  # fmt: skip
+
+
+def test_the_command_explains_and_counts(recorded: Callable[[str], Recording]) -> None:
+    recorded("epoll_loop")
+    result = invoke("epoll_loop", "-c", "1", "-n", "1", "--wait-ms", "1", "--explain")
+    assert result.exit_code == 0, result.stderr
+    assert "epoll_loop: the life of client 1's message 1" in result.stdout
+    assert "# the answer's own 1 ms: this thread sleeps in it" in result.stdout
+    assert "ptrace slows every call" in result.stdout
+    assert re.search(r"epoll_loop +│ +[\d.]+ │ .*sendto 1\b", result.stdout)
 
 
 def test_without_strace_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
