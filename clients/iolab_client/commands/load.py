@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -18,8 +20,10 @@ from iolab.program import WholeNumber
 from iolab.registry import Model
 from iolab_client import load
 from iolab_client.contract.expect import option as expect_option
+from iolab_client.results import merge as merging
 from iolab_client.results import units
 from iolab_client.results.measurement import (
+    ERROR_CLASSES,
     ERRORS,
     EVEN,
     NONE,
@@ -37,6 +41,8 @@ from iolab_client.servers.address import Address
 from iolab_client.servers.targets import Wanted, resolve
 from iolab_client.terminal import screen
 
+# A server, or files that --merge joins.
+Subject = Model | Address | list[Path]
 # The shell's code for what Ctrl-C ended.
 EXIT_INTERRUPTED = 130
 CLOSED_LOOP = (
@@ -45,8 +51,22 @@ CLOSED_LOOP = (
 )
 
 
+def _subject(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> Subject:
+    """What is loaded, or the files that are merged. Raises click.UsageError."""
+    if context.params["merge"]:
+        if len(words) < 2:
+            raise click.UsageError("--merge joins the measurements of several generators: expected two FILEs or more")
+        return [Path(word) for word in words]
+    if not words:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    if len(words) > 1:
+        context.fail(f"Got unexpected extra argument ({' '.join(words[1:])})")
+    return Wanted().convert(words[0], parameter, context)
+
+
 @click.command("load")
-@click.argument("wanted", metavar="MODEL|HOST:PORT", type=Wanted())
+@click.argument("wanted", metavar="MODEL|HOST:PORT", nargs=-1, callback=_subject)
+@click.option("--merge", is_flag=True, is_eager=True, help="Join what `load --json` of several machines has in FILEs.")
 @click.option("-c", "--connections", type=units.Count(), default="64", show_default=True, help="Connections.")
 @click.option("--pipeline", type=units.Count(), default="1", help="Requests in flight on each at most.  [default: 1]")
 @click.option("-R", "--rate", type=units.Rate(), help="Requests a second over all, sent when due; else: open loop off.")
@@ -96,21 +116,28 @@ CLOSED_LOOP = (
     "--fail-if", "thresholds", type=ThresholdType(), multiple=True, help="p99>5ms, rate<10k, verdict!=VALID: exit 99."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the measurement as JSON.")
-def command(wanted: Model | Address, thresholds: tuple[Condition, ...], as_json: bool, **asked: Any) -> None:
+def command(
+    wanted: Subject,
+    merge: bool,
+    thresholds: tuple[Condition, ...],
+    as_json: bool,
+    **asked: Any,
+) -> None:
     """Load MODEL or any server, compare every answer byte for byte, and say how fast it was and whether to believe it.
 
     Without -R each connection sends when its answer is there (closed loop); with -R requests are sent when they are
     due, by whichever connection is free, and latency counts from then (open loop). What is in flight when the time is
     over is waited for. Exits 99 if a --fail-if holds, 1 if there was an error, no answer, or a connection without any.
+
+    --merge FILE FILE… joins what `load --json` printed on several machines that loaded one server at the same time: of
+    the server's own counters is seen whether they did.
     """
-    plan = Plan(**asked)
-    (target,) = resolve([wanted])
     interrupted = False
-    with _telling(target.name) as tell:
-        try:
-            measurement = load.run(target, plan, tell or (lambda progress: None), watch=tell is not None)
-        except load.Interrupted as ended:
-            measurement, interrupted = ended.measurement, True
+    if isinstance(wanted, list):
+        _refuse_plan(asked)
+        measurement = merging.merge(merging.read(wanted))
+    else:
+        measurement, interrupted = _load(wanted, Plan(**asked))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(measurement), indent=2).decode())
     else:
@@ -124,6 +151,24 @@ def command(wanted: Model | Address, thresholds: tuple[Condition, ...], as_json:
         raise SystemExit(EXIT_INTERRUPTED)
     if measurement.errors.total or not measurement.answers or measurement.verdict.word == STARVED:
         raise SystemExit(1)
+
+
+def _refuse_plan(asked: Mapping[str, object]) -> None:
+    """Raise click.UsageError where a load is planned: with --merge none is made."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in asked and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[-1]} plans a load, and --merge joins those that were made")
+
+
+def _load(wanted: Model | Address, plan: Plan) -> tuple[Measurement, bool]:
+    """What the load came to, and whether Ctrl-C ended it."""
+    (target,) = resolve([wanted])
+    with _telling(target.name) as tell:
+        try:
+            return load.run(target, plan, tell or (lambda progress: None), watch=tell is not None), False
+        except load.Interrupted as ended:
+            return ended.measurement, True
 
 
 def show(measurement: Measurement) -> None:
@@ -162,8 +207,9 @@ def table(measurement: Measurement) -> Table:
         shown.add_row("first answer", _latency(one.first_answer))
     if one.fairness and one.plan.connections > 1:
         fair = one.fairness
+        median = "not known" if fair.median is None else f"{fair.median:,.0f}"
         shown.add_row(
-            "answers each", f"{fair.least:,} to {fair.most:,}, median {fair.median:,.0f}; Jain's index {fair.index:.3f}"
+            "answers each", f"{fair.least:,} to {fair.most:,}, median {median}; Jain's index {fair.index:.3f}"
         )
     shown.add_row("errors", _errors(one))
     if one.server is not None:
@@ -205,8 +251,7 @@ def _time(microseconds: float) -> str:
 
 
 def _errors(one: Measurement) -> str:
-    names = ("refused", "reset", "timeout", "short", "wrong", "closed")
-    counts = [f"{getattr(one.errors, name):,} {name}" for name in names if getattr(one.errors, name)]
+    counts = [f"{getattr(one.errors, name):,} {name}" for name in ERROR_CLASSES if getattr(one.errors, name)]
     return ", ".join(counts) or "none"
 
 

@@ -22,9 +22,17 @@ __all__ = ["Interrupted", "Progress", "run"]
 
 
 def run(
-    target: Target, plan: Plan, tell: Callable[[Progress], None] = lambda progress: None, *, watch: bool = False
+    target: Target,
+    plan: Plan,
+    tell: Callable[[Progress], None] = lambda progress: None,
+    *,
+    watch: bool = False,
+    rendezvous: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Load a server by the plan. `tell` is called four times a second; with `watch`, it is told the server's CPU too.
+
+    `rendezvous` is called when all connections are made, and the load begins when it returns: where several generators
+    load one server, there they wait for each other.
 
     A server that refuses or fails is no exception here: it is in the errors. Raises BadPlan (it cannot be), Failed (no
     such host, or the generator itself broke), and Interrupted, with what there is, after Ctrl-C.
@@ -32,4 +40,4 @@ def run(
     # The generator's processes import this package, too, and need none of what their parent does.
     from iolab_client.load.conductor import Conductor
 
-    return Conductor(target, plan, tell, watch=watch).run()
+    return Conductor(target, plan, tell, watch=watch, rendezvous=rendezvous).run()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
 from iolab_client.results.measurement import Latency
+from iolab_client.results.recorded import latency_of
 
 HIGHEST_NS = 3600 * 10**9
 DIGITS = 3
@@ -64,20 +65,5 @@ def percentile(counts: Values, percent: float) -> float | None:
 
 def latency(counts: Values, total_ns: int) -> Latency:
     """What the counts say, with the mean from the exact total."""
-    made = histogram(counts)
-    number = made.get_total_count()
-
-    def at(percent: float) -> float:
-        return made.get_value_at_percentile(percent) / 1000 if number else 0.0
-
-    return Latency(
-        count=number,
-        mean=total_ns / number / 1000 if number else 0.0,
-        min=made.get_min_value() / 1000 if number else 0.0,
-        p50=at(50),
-        p90=at(90),
-        p99=at(99),
-        p99_9=at(99.9),
-        max=made.get_max_value() / 1000 if number else 0.0,
-        histogram=made.encode().decode(),
-    )
+    number = int(counts.sum())
+    return latency_of(histogram(counts), total_ns / number / 1000 if number else 0.0)

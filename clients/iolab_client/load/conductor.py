@@ -44,7 +44,6 @@ WATCH_DEADLINE_SECONDS = 0.5
 HEADSTART_NS = SECOND // 20
 # A process has the interpreter's own descriptors, epoll, the pipes and the shared memory beside its connections.
 OTHER_DESCRIPTORS = 32
-SAMPLES = 10
 
 
 class LoadFailed(click.ClickException):
@@ -109,11 +108,20 @@ class _Worker:
 class Conductor:
     """One load on one server."""
 
-    def __init__(self, target: Target, plan: Plan, tell: Callable[[Progress], None], *, watch: bool) -> None:
+    def __init__(
+        self,
+        target: Target,
+        plan: Plan,
+        tell: Callable[[Progress], None],
+        *,
+        watch: bool,
+        rendezvous: Callable[[], None],
+    ) -> None:
         _check(plan)
         self.target = target
         self.plan = plan if plan.seed is not None else msgspec.structs.replace(plan, seed=secrets.randbelow(1 << 32))
         self.tell = tell
+        self.rendezvous = rendezvous
         self.watch = watch and target.admin is not None
         self.unknown = "" if target.admin else target.no_admin
         self.looks: list[tuple[Metrics, int]] = []
@@ -147,6 +155,7 @@ class Conductor:
             self._look()
             self._all("connect")
             self._await("connecting", "connected")
+            self.rendezvous()
             start = time.monotonic_ns() + HEADSTART_NS
             self._all(f"start {start}")
             self.begin = start + int(self.plan.warmup_seconds * SECOND)
@@ -289,7 +298,7 @@ class Conductor:
             first_answer=self._rough(shared.FIRST),
             fairness=_fairness([answers for report in reports for answers in report.answers_each]),
             parts=_parts(reports, ended - self.begin),
-            errors=_errors(reports),
+            errors=Errors.of_all(report.errors for report in reports),
             generator=Generator(
                 processes=self.plan.processes,
                 cpus=self.plan.cpus,
@@ -373,14 +382,6 @@ def _parts(reports: list[Report], length_ns: int, parts: int = 10) -> list[int]:
     steps = np.sum([report.steps for report in reports], axis=0)
     edges = [round(length_ns * part / parts / step_ns) for part in range(parts)]
     return [int(steps[begin:end].sum()) for begin, end in zip(edges, [*edges[1:], len(steps)], strict=True)]
-
-
-def _errors(reports: list[Report]) -> Errors:
-    total = Errors()
-    for name in ("refused", "reset", "timeout", "short", "wrong", "closed"):
-        setattr(total, name, sum(getattr(report.errors, name) for report in reports))
-    total.samples = [sample for report in reports for sample in report.errors.samples][:SAMPLES]
-    return total
 
 
 def _check(plan: Plan) -> None:

@@ -20,14 +20,13 @@ from iolab_client.load.connection import LoadConnection, State
 from iolab_client.load.share import Share
 from iolab_client.load.shared import CONNECT, ERRORS, Shared
 from iolab_client.load.tally import Tally
-from iolab_client.results.measurement import Errors
+from iolab_client.results.measurement import SAMPLES, Errors
 
 SECOND = 1_000_000_000
 # Connections that are being made at the same time: below any backlog.
 CONNECTING_AT_ONCE = 64
 # After a connection could not be made, with churn.
 RETRY_NS = SECOND // 10
-SAMPLES = 10
 
 READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 WRITING = READING | select.EPOLLOUT

@@ -17,19 +17,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from iolab_client.results import measurement as measurements
 from iolab_client.results import summary as summaries
-from iolab_client.results.measurement import Measurement, Run, Size
+from iolab_client.results.measurement import ERROR_CLASSES, Measurement, Run, Size
 from iolab_client.results.recorded import Recorded
 from iolab_client.results.summary import Case, Summary, case_of, summarise
 
 RESULTS = "results.json"
 VERSION = 1
+
+Kind = TypeVar("Kind")
 
 
 class BadBundle(click.ClickException):
@@ -51,16 +53,29 @@ class _Version(msgspec.Struct):
 def read(folder: Path) -> Run:
     """The run of a folder. Its summary is not read but made again. Raises BadBundle."""
     file = folder / RESULTS
+    data = _bytes_of(file, "a folder that `iolab-client compare` wrote")
+    version = _decoded(file, data, _Version).schema
+    if version != VERSION:
+        raise BadBundle(f"{file}: schema is {version}, expected {VERSION}: another version of iolab wrote it")
+    return _decoded(file, data, Run)
+
+
+def read_measurement(file: Path) -> Measurement:
+    """What `load --json` printed into a file. Raises BadBundle."""
+    return _decoded(file, _bytes_of(file, "what `iolab-client load --json` prints"), Measurement)
+
+
+def _bytes_of(file: Path, expected: str) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise BadBundle(f"{file}: {reason}; expected a folder that `iolab-client compare` wrote") from None
+        raise BadBundle(f"{file}: {reason}; expected {expected}") from None
+
+
+def _decoded(file: Path, data: bytes, kind: type[Kind]) -> Kind:
     try:
-        version = msgspec.json.decode(data, type=_Version).schema
-        if version != VERSION:
-            raise BadBundle(f"{file}: schema is {version}, expected {VERSION}: another version of iolab wrote it")
-        return msgspec.json.decode(data, type=Run)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         # "Expected `int`, got `str` - at `$.measurements[0].answers`"
         expectation, _, place = str(error).partition(" - at ")
@@ -214,7 +229,7 @@ def _row(one: Measurement) -> dict[str, object]:
         "open_connections": one.open_connections,
         "answered_connections": one.answered_connections,
         "in_flight": one.in_flight,
-        **{name: getattr(errors, name) for name in ("refused", "reset", "timeout", "short", "wrong", "closed")},
+        **{name: getattr(errors, name) for name in ERROR_CLASSES},
         "generator_busy": generator.busy,
         "generator_lag_p99_us": generator.lag_p99,
         "server_busy": server.busy if server else None,

@@ -6,6 +6,7 @@ Nothing here is derived over repeats: medians, intervals, shares and ranks are c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -109,6 +110,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         return self.censored_from is not None and value >= self.censored_from
 
 
+# How something goes wrong, and how many samples of it are kept in words.
+ERROR_CLASSES: Final = ("refused", "reset", "timeout", "short", "wrong", "closed")
+SAMPLES: Final = 10
+
+
 class Errors(msgspec.Struct, kw_only=True):
     """What went wrong, by class; each ends its connection. `samples` has the first few of them in words."""
 
@@ -126,6 +132,16 @@ class Errors(msgspec.Struct, kw_only=True):
     # The server ended the connection between two answers, owing some.
     closed: int = 0
     samples: list[str] = msgspec.field(default_factory=list)
+
+    @classmethod
+    def of_all(cls, several: Iterable[Errors]) -> Errors:
+        """Of several, by class, with the first few samples."""
+        total = cls()
+        for one in several:
+            for name in ERROR_CLASSES:
+                setattr(total, name, getattr(total, name) + getattr(one, name))
+            total.samples += one.samples[: SAMPLES - len(total.samples)]
+        return total
 
     @property
     def total(self) -> int:
@@ -207,7 +223,8 @@ class Fairness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     least: int
-    median: float
+    # Null: not known. Of several generators' connections it can't be told from what each says of its own.
+    median: float | None
     most: int
     index: float
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from iolab_client.results.measurement import (
     CLIENT_BOUND,
+    ERROR_CLASSES,
     ERRORS,
     INCONSISTENT,
     NOISY,
@@ -76,6 +77,39 @@ def judge_one(measurement: Measurement) -> Verdict:
     return Verdict(word=VALID, reason=_in_order(measurement))
 
 
+def judge_joined(whole: Measurement, parts: Mapping[str, Measurement]) -> Verdict:
+    """`judge_one` for what several generators did to one server, each of which is in `parts` by its name.
+
+    That they did it at the same time is seen in the server's own counters, and not by anybody's clock: in the time that
+    each of them measured, the server must have received what all of them sent. Otherwise their sum never was, and
+    nothing else is to be said of it. Of two that shared less than four fifths of their time, one misses more than a
+    tenth of the sum, however unequal they are.
+    """
+    size = max(each.size for each in whole.plan.sizes)
+    sent = sum(part.sent_bytes / part.seconds for part in parts.values() if part.seconds)
+    for name, part in parts.items():
+        if part.server is None or part.server.received_bytes is None:
+            continue
+        received = part.server.received_bytes / part.server.seconds
+        straddles = 2 * whole.plan.connections * whole.plan.pipeline * size / part.server.seconds
+        if not _agree(sent, received, straddles):
+            reason = (
+                f"while {name} measured, the server counted {received:,.0f} bytes/s, and the {len(parts)} together "
+                f"sent {sent:,.0f}: they did not run at the same time, or somebody else loads it"
+            )
+            return Verdict(word=INCONSISTENT, reason=reason)
+    unseen = [name for name, part in parts.items() if part.server is None or part.server.received_bytes is None]
+    if not unseen:
+        return judge_one(whole)
+    reason = f"that all ran at the same time is not proven: {unseen[0]} does not know what the server received"
+    return worst([judge_one(whole), Verdict(word=UNPROVEN, reason=reason)])
+
+
+def _agree(sent: float, received: float, straddles: float) -> bool:
+    """Whether two rates of bytes are the same, but for what straddles the ends of the times that they are of."""
+    return abs(sent - received) <= RECEIVED * max(sent, received) + straddles
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The first of those with the worst word. Raises ValueError if there is none."""
     return min(verdicts, key=lambda verdict: ORDER.index(verdict.word))
@@ -92,8 +126,7 @@ def processors(server: ServerUse) -> int:
 
 def _errors(one: Measurement) -> str | None:
     errors = one.errors
-    classes = ("refused", "reset", "timeout", "short", "wrong", "closed")
-    counts = ", ".join(f"{getattr(errors, name):,} {name}" for name in classes if getattr(errors, name))
+    counts = ", ".join(f"{getattr(errors, name):,} {name}" for name in ERROR_CLASSES if getattr(errors, name))
     if not counts:
         return None
     sample = f"; the first: {errors.samples[0]}" if errors.samples else ""
@@ -191,7 +224,7 @@ def _inconsistent(one: Measurement) -> str | None:
     # By its own counters, between looks at its own moments: what straddles either is counted in one and not the other.
     sent, received = one.sent_bytes / one.seconds, server.received_bytes / server.seconds
     straddles = 2 * before * max(sizes) / one.seconds
-    if abs(sent - received) > RECEIVED * max(sent, received) + straddles:
+    if not _agree(sent, received, straddles):
         return f"{sent:,.0f} bytes/s were sent, and the server counted {received:,.0f}: does somebody else load it?"
     return None
 

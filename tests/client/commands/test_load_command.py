@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from iolab.registry import MODELS
 from iolab.run import run_files
+from iolab_client import load
 from iolab_client.__main__ import main
 from iolab_client.commands.load import panel
 from iolab_client.load import Progress
-from iolab_client.results.measurement import Measurement
+from iolab_client.results.measurement import INCONSISTENT, Fairness, Measurement, Plan
 from iolab_client.servers.address import Address, show
+from iolab_client.servers.targets import Target, resolve
 from iolab_client.terminal import screen
 from tests.client import fakes
 from tests.client.fakes import Fake, http_serving, serving
+from tests.client.runs import measurement
 from tests.support.misbehave import misbehaving
 from tests.support.waiting import eventually
 
@@ -166,6 +175,103 @@ def test_a_host_that_does_not_exist_is_one_line() -> None:
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
     assert "no such host" in result.stderr
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Target]:
+    """A model in a process of its own, as it is found by its name."""
+    command = [sys.executable, "-P", "-m", "iolab", "serve", "epoll_loop", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as server:
+        try:
+            assert server.stdout
+            assert b"listening" in server.stdout.readline()
+            (target,) = resolve([MODELS["epoll_loop"]])
+            yield target
+        finally:
+            server.terminate()
+
+
+def measured_by_two(target: Target, folder: Path) -> list[str]:
+    """Files with what two generators measured that loaded a server at the same time."""
+    both = threading.Barrier(2)
+
+    def load_it(connections: int) -> str:
+        plan = Plan(connections=connections, rate=connections * 100.0, warmup_seconds=0.3, duration_seconds=0.7)
+        file = folder / f"{connections}.json"
+        file.write_bytes(msgspec.json.encode(load.run(target, plan, rendezvous=lambda: met(both))))
+        return str(file)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(load_it, (2, 5)))
+
+
+def met(both: threading.Barrier) -> None:
+    """Wait for the other one."""
+    both.wait(60)
+
+
+def test_two_generators_at_once_are_merged_and_the_server_agrees_that_they_were(loop: Target, tmp_path: Path) -> None:
+    def merged() -> Measurement | None:
+        result = run("--merge", *measured_by_two(loop, tmp_path), "--json")
+        one = msgspec.json.decode(result.stdout, type=Measurement)
+        return None if one.verdict.word == INCONSISTENT else one
+
+    # Where the machine is crowded, one of them may be held back.
+    one = eventually(merged, "the server counts what both sent while each of them measured")
+    assert one
+    assert (one.subject, one.plan.connections, one.plan.rate, one.errors.total) == ("epoll_loop", 7, 700.0, 0)
+    assert one.answers == pytest.approx(one.sent, rel=0.2)
+    assert one.server
+    assert one.server.received_bytes
+    assert one.server.received_bytes == pytest.approx(700 * 64 * one.server.seconds, rel=0.3)
+    assert one.server.answers == pytest.approx(one.server.received_bytes / 64, rel=0.3)
+
+
+def test_what_is_merged_is_shown_judged_and_failed_like_a_load(tmp_path: Path) -> None:
+    files = []
+    for name, rate in {"a": 20_000.0, "b": 30_000.0}.items():
+        files.append(str(tmp_path / f"{name}.json"))
+        Path(files[-1]).write_bytes(
+            msgspec.json.encode(measurement(rate=rate, fairness=Fairness(least=1, median=rate, most=9, index=0.5)))
+        )
+    result = run("--merge", *files, "--fail-if", "verdict!=VALID")
+    assert "50,000/s" in result.stdout
+    assert "1 to 9, median not known; Jain's index" in result.stdout
+    assert "128 connections" in result.stdout
+    assert "INCONSISTENT: while " in result.stdout
+    assert (result.exit_code, result.stderr.count("threshold missed")) == (99, 1)
+    assert run("--merge", *files, "--json").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing argument 'MODEL|HOST:PORT'"),
+        (["epoll_loop", "poll_loop"], "unexpected extra argument (poll_loop)"),
+        (["no_model"], "Invalid value for 'MODEL|HOST:PORT': no model is called 'no_model'"),
+        (["--merge"], "expected two FILEs or more"),
+        (["--merge", "a.json"], "expected two FILEs or more"),
+        (["--merge", "a.json", "b.json"], "a.json: no such file or directory"),
+        (["--merge", "a.json", "b.json", "-c", "64"], "--connections plans a load"),
+        (["-R", "10", "--merge", "a.json", "b.json"], "--rate plans a load"),
+    ],
+)
+def test_who_names_no_server_or_no_files_is_told_so_in_one_line(arguments: list[str], words: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr.splitlines()[-1]
+    assert result.stdout == ""
+
+
+def test_files_that_are_not_of_one_load_are_one_line(tmp_path: Path) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, subject in zip(files, ("epoll_loop", "poll_loop"), strict=True):
+        file.write_bytes(msgspec.json.encode(measurement(subject=subject)))
+    result = run("--merge", *map(str, files))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        result.stderr == f"Error: {files[1]}: subject is poll_loop, and in {files[0]} it is epoll_loop: not one load\n"
+    )
 
 
 def test_the_panel_shows_rate_latency_errors_and_the_servers_processor() -> None:

@@ -333,6 +333,7 @@ def test_all_that_is_measured_agrees(honest: Fake) -> None:
     assert one.connect
     assert one.connect.count == 4
     assert one.fairness
+    assert one.fairness.median is not None
     assert one.fairness.least <= one.fairness.median <= one.fairness.most
     assert 0.25 <= one.fairness.index <= 1
     assert len(one.parts) == 10
