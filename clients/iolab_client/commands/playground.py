@@ -38,10 +38,10 @@ def command(port: int | None) -> None:
         raise BadConfig(str(error)) from None
     settings = msgspec.structs.replace(settings, port=port or settings.port)
     # In its container every address is the container's own; the world sees the one that is published, on loopback.
-    host = "::" if os.environ.get("IOLAB_IN_COMPOSE") == "1" else settings.host
+    everywhere = os.environ.get("IOLAB_IN_COMPOSE") == "1"
     log.configure("info", "playground")
     try:
-        asyncio.run(serve(settings, host))
+        asyncio.run(serve(settings, everywhere=everywhere))
     except OSError as error:
         raise click.ClickException(
             f"{settings.host}:{settings.port}: {error.strerror}; stop what listens there, or name another port in "

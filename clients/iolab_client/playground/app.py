@@ -93,8 +93,9 @@ def _site(name: str) -> web.StreamResponse:
     return web.Response(body=file.read_bytes(), content_type=KINDS[file.suffix], charset="utf-8")
 
 
-async def serve(settings: PlaygroundSettings, host: str) -> None:
-    """Serve on `host` until a signal comes. Raises OSError where the port is not to be had."""
+async def serve(settings: PlaygroundSettings, *, everywhere: bool) -> None:
+    """Serve until a signal comes, on the settings' host or on every address. Raises OSError where the port is taken."""
+    host = "::" if everywhere else settings.host
     runner = web.AppRunner(Playground(settings).app(), access_log=None, shutdown_timeout=END_SECONDS)
     await runner.setup()
     stopped = asyncio.Event()
@@ -104,7 +105,8 @@ async def serve(settings: PlaygroundSettings, host: str) -> None:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stopped.set)
     try:
-        site = web.TCPSite(runner, host, settings.port)
+        # By no name: asyncio would have `::` take clients of IPv6 only.
+        site = web.TCPSite(runner, None if everywhere else host, settings.port)
         await site.start()
         with run_files.announced("playground", host, settings.port, settings.port, END_SECONDS):
             log.info("listening", host=host, port=settings.port, address=f"http://127.0.0.1:{settings.port}")
