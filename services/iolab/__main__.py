@@ -45,8 +45,20 @@ def main() -> None:
 @click.option("--host", help="The address to listen on.")
 @click.option("--port", type=WholeNumber(0, 65535), help="The port; 0 lets the kernel pick.")
 @click.option("--admin-port", type=WholeNumber(0, 65535), help="The port of /metrics, /threads and /healthz.")
+@click.option(
+    "--hands-on/--no-hands-on",
+    envvar="IOLAB_HANDS_ON",
+    default=None,
+    help="The admin port takes PUT /work and /kill too.",
+)
 def serve(
-    slug: str, folder: Path | None, file: Path | None, host: str | None, port: int | None, admin_port: int | None
+    slug: str,
+    folder: Path | None,
+    file: Path | None,
+    host: str | None,
+    port: int | None,
+    admin_port: int | None,
+    hands_on: bool | None,
 ) -> None:
     """Run MODEL until SIGTERM, SIGINT, SIGHUP or SIGQUIT."""
     from iolab.server import surroundings
@@ -82,7 +94,7 @@ def serve(
 
     try:
         surroundings.check_limits(model, values)
-        code = run(model, configs.override(values, host=host, port=port, admin_port=admin_port))
+        code = run(model, configs.override(values, host=host, port=port, admin_port=admin_port, hands_on=hands_on))
     except settings.BadSetting as error:
         end(error, 2)
     except NoThread as error:

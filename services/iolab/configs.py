@@ -18,7 +18,7 @@ import yaml
 from msgspec import inspect
 
 from iolab.registry import MODELS, Model
-from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, PlaygroundSettings, Settings
+from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, PlaygroundSettings, Settings, WorkDial
 
 # A file of settings is a screenful; a much larger one is something else.
 MOST_CHARACTERS = 1 << 20
@@ -104,6 +104,16 @@ def check_compose(settings: Settings, model: Model, file: Path, environment: Map
         raise BadSetting(
             f"{file}: drain_seconds: got {settings.drain_seconds:g}, but docker-compose.yml kills after {grace:g} s"
             " (stop_grace_period); expected less: lower it, or set STOP_GRACE_SECONDS in .env"
+        )
+
+
+def check_work(settings: Settings, model: Model, work: WorkDial, where: str) -> None:
+    """Raise BadSetting where a task would be given to another worker while the first one still does it."""
+    work_seconds = work.cpu_us / 1_000_000 + work.wait_ms / 1000
+    if "visibility_timeout" in model.own_keys and settings.visibility_timeout <= work_seconds:
+        raise BadSetting(
+            f"{where}: visibility_timeout: got {settings.visibility_timeout:g}, expected more than the"
+            f" {work_seconds:g} s that one answer's work takes"
         )
 
 
@@ -333,12 +343,7 @@ def _check_together(settings: Settings, model: Model, file: Path) -> None:
             " expected asyncio, or pip install 'iolab[asyncio-streams]'"
         )
     if "visibility_timeout" in model.own_keys:
-        work_seconds = settings.work.cpu_us / 1_000_000 + settings.work.wait_ms / 1000
-        if settings.visibility_timeout <= work_seconds:
-            raise BadSetting(
-                f"{file}: visibility_timeout: got {settings.visibility_timeout:g}, expected more than the"
-                f" {work_seconds:g} s that one answer's work takes"
-            )
+        check_work(settings, model, settings.work, str(file))
         if settings.broker_seconds <= settings.visibility_timeout:
             raise BadSetting(
                 f"{file}: broker_seconds: got {settings.broker_seconds:g}, expected more than visibility_timeout"

@@ -83,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The processors that the server may run on; an empty list leaves the choice to the kernel.
     cpus: tuple[Cpu, ...] = ()
     log_level: Literal["debug", "info"] = "info"
+    # Whether the admin port also takes what changes the server while it runs: PUT /work, PUT /kill.
+    hands_on: bool = False
     work: WorkDial = WorkDial()
     # How many clients (blocking_pool, busy_poll) or answers (epoll_pool) are served at once; null: min(32, cpus + 4).
     workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None

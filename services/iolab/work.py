@@ -31,6 +31,10 @@ class Work:
     """
 
     def __init__(self, *, cpu_us: int = 0, wait_ms: int = 0) -> None:
+        self.turn(cpu_us=cpu_us, wait_ms=wait_ms)
+
+    def turn(self, *, cpu_us: int, wait_ms: int) -> None:
+        """Have answers cost this from now on."""
         self.wait_seconds = wait_ms / 1000
         self._cpu_ns = cpu_us * 1000
         self.respond: Respond = self._burn_and_respond if cpu_us else AT_ONCE

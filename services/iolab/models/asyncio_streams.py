@@ -28,17 +28,18 @@ def serve(server: Server) -> None:
 
 async def converse(room: Room, server: Server, stream: Stream) -> None:
     """One client from its first byte to its last."""
-    respond, wait_seconds = server.work.respond, server.work.wait_seconds
+    work = server.work
     chunk_bytes, most_held = room.chunk_bytes, room.most_held
     reader, writer = await room.open(stream)
     transport, held = writer.transport, stream.held
     try:
         while data := await reader.read(chunk_bytes):
-            if wait_seconds:
-                await asyncio.sleep(wait_seconds)
+            if work.wait_seconds:
+                await asyncio.sleep(work.wait_seconds)
             if transport.is_closing():
                 # It was cut with input unread. asyncio drops what is written then, uvloop raises RuntimeError.
                 break
+            respond = work.respond
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)

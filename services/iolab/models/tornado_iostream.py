@@ -35,7 +35,7 @@ def work(server: Server) -> None:
 
 async def converse(server: Server, stream: Stream) -> None:
     """One client from its first byte to its last."""
-    respond, wait_seconds = server.work.respond, server.work.wait_seconds
+    work = server.work
     client = PatientStream(stream, server.settings.buffer_size)
     try:
         while True:
@@ -43,8 +43,9 @@ async def converse(server: Server, stream: Stream) -> None:
             stream.received_bytes += len(data)
             if stream.finishing:
                 continue
-            if wait_seconds:
-                await asyncio.sleep(wait_seconds)
+            if work.wait_seconds:
+                await asyncio.sleep(work.wait_seconds)
+            respond = work.respond
             answer = respond(data)
             stream.answers += 1
             stream.sent_bytes += len(answer)

@@ -60,8 +60,7 @@ class Echo(StreamProtocol):
     def __init__(self, reactor: EPollReactor, server: Server, sock: socket.socket) -> None:
         super().__init__(server, sock)
         self._reactor = reactor
-        self._respond = server.work.respond
-        self._wait_seconds = server.work.wait_seconds
+        self._work = server.work
 
     def dataReceived(self, data: bytes) -> None:
         """Answer at once, or after the work dial's wait with reading paused meanwhile."""
@@ -69,11 +68,13 @@ class Echo(StreamProtocol):
         stream.received_bytes += len(data)
         if stream.finishing:
             return
-        if self._wait_seconds:
+        work = self._work
+        if work.wait_seconds:
             self.transport.pauseProducing()
-            self._reactor.callLater(self._wait_seconds, self.answer_late, data)
+            self._reactor.callLater(work.wait_seconds, self.answer_late, data)
             return
-        answer = self._respond(data)
+        respond = work.respond
+        answer = respond(data)
         stream.answers += 1
         stream.sent_bytes += len(answer)
         self.transport.write(answer)
@@ -82,7 +83,7 @@ class Echo(StreamProtocol):
         """Answer after the wait, unless the peer is gone; resume reading unless the answer is held back."""
         transport = self.transport
         if transport.connected:
-            answer = self._respond(data)
+            answer = self._work.respond(data)
             self.stream.answers += 1
             self.stream.sent_bytes += len(answer)
             transport.write(answer)

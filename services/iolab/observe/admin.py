@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -76,7 +77,12 @@ class AdminPages:
     def _threads(self, _accept: str) -> Page:
         # A supervisor's only thread makes the page itself, and so is shown as running.
         leave_out = 0 if self._shown.model.forks else threading.get_native_id()
+        frames = self._shown.frames() if isinstance(self._shown, Server) else {}
         processes = photograph(self._shown.processes(), leave_out=leave_out)
+        for process in processes:
+            for thread in process["threads"]:
+                if frame := frames.get(thread["tid"]):
+                    thread["frame"] = msgspec.structs.asdict(frame)
         return _json(200, {"model": self._shown.model.slug, "processes": processes})
 
 

@@ -172,6 +172,10 @@ class HttpServer:
         if method not in self._allowed:
             client.answer(text(405, f"only {_listed(self._allowed)} are answered here"), allowed=self._allowed)
             return
+        if method in WRITE and any(name == b"origin" for name, _ in request.headers):
+            # Only a browser sends it: some page, perhaps of a name that was pointed here, would change the server.
+            client.answer(text(403, "a page in a browser changes nothing here"))
+            return
         path = request.target.decode("ascii", "replace").partition("?")[0]
         accept = next((value.decode("latin-1") for name, value in request.headers if name == b"accept"), "")
         head = request.method == b"HEAD"

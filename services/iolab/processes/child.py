@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from iolab.kernel.threads import start_thread
-from iolab.processes.messages import ASK, Told, Trouble
+from iolab.processes.messages import ASK, ASK_FRAMES, MESSAGE_BYTES, Framed, Told, Trouble
 from iolab.registry import Model
 from iolab.server.admission import Admission
 from iolab.server.books import Books, Peer
 from iolab.server.ending import leave
 from iolab.server.server import Server
 from iolab.server.stop import Stop
-from iolab.settings import Settings
+from iolab.settings import Settings, WorkDial
 
 
 class SharedPlaces:
@@ -108,7 +108,12 @@ class ChildServer(Server):
 
     def _answer_questions(self) -> None:
         with contextlib.suppress(ConnectionError):
-            while self._channel.recv(len(ASK)):
-                self.tell()
+            while said := self._channel.recv(MESSAGE_BYTES):
+                if said == ASK:
+                    self.tell()
+                elif said == ASK_FRAMES:
+                    self._channel.send(msgspec.json.encode(Framed(self.frames())))
+                else:
+                    self.turn(msgspec.json.decode(said, type=WorkDial))
         # The supervisor is gone, and nothing else would stop or replace this child.
         leave(1)

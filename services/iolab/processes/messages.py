@@ -6,9 +6,12 @@ from typing import Any
 
 import msgspec
 
+from iolab.kernel.frames import Frame
 from iolab.server.books import Totals
 
+# What a supervisor says: a question, or else how the work dial was turned, as JSON.
 ASK = b"?"
+ASK_FRAMES = b"!"
 MESSAGE_BYTES = 65536
 
 
@@ -16,6 +19,12 @@ class Told(msgspec.Struct, tag=True):
     """A child's totals, sent when the supervisor asks and before the child ends."""
 
     totals: Totals
+
+
+class Framed(msgspec.Struct, tag=True):
+    """Where each thread of a child is, by its TID: the answer to ASK_FRAMES."""
+
+    frames: dict[int, Frame]
 
 
 class Trouble(msgspec.Struct, tag=True):

@@ -25,11 +25,12 @@ from typing import NoReturn
 import msgspec
 
 from iolab import log
+from iolab.kernel.frames import Frame
 from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import name_thread
 from iolab.observe.http import HttpServer
 from iolab.processes.child import ChildServer, SharedPlaces
-from iolab.processes.messages import ASK, MESSAGE_BYTES, Told, Trouble
+from iolab.processes.messages import ASK, ASK_FRAMES, MESSAGE_BYTES, Framed, Told, Trouble
 from iolab.registry import Model
 from iolab.server.admission import PAUSE_SECONDS
 from iolab.server.books import Totals
@@ -37,7 +38,7 @@ from iolab.server.ending import crash, leave
 from iolab.server.listener import accept_queue
 from iolab.server.server import DRAIN_TICK, Server
 from iolab.server.stop import SIGNALS, Stop, is_second, open_signals
-from iolab.settings import Settings
+from iolab.settings import Settings, WorkDial
 
 # A child that ends sooner has failed to start; this many failures in a row end the server.
 START_SECONDS = 1.0
@@ -71,6 +72,7 @@ class Child:
     # How many questions it has not answered, and its last answer.
     asked: int = 0
     totals: Totals = field(default_factory=Totals)
+    frames: dict[int, Frame] = field(default_factory=dict)
 
 
 class Supervisor(Server):
@@ -136,7 +138,7 @@ class Supervisor(Server):
 
     def totals(self) -> Totals:
         """As in Server, for all children, including those that have ended."""
-        self._ask_for_books()
+        self._ask(ASK)
         totals = msgspec.structs.replace(self._ended)
         for child in self._children.values():
             totals.add(child.totals)
@@ -149,6 +151,22 @@ class Supervisor(Server):
     def processes(self) -> list[int]:
         """The PIDs of the supervisor and its children."""
         return [os.getpid(), *(child.pid for child in self._children.values())]
+
+    def frames(self) -> dict[int, Frame]:
+        """As in Server, for the supervisor and its children."""
+        self._ask(ASK_FRAMES)
+        found = super().frames()
+        for child in self._children.values():
+            found |= child.frames
+        return found
+
+    def turn(self, dial: WorkDial) -> None:
+        """As in Server, for all children, and for those that replace them."""
+        super().turn(dial)
+        for child in self._children.values():
+            # A child that is gone is replaced; one that is suspended has room for many messages.
+            with contextlib.suppress(OSError):
+                child.channel.send(msgspec.json.encode(dial), socket.MSG_DONTWAIT)
 
     # The children's life
 
@@ -220,9 +238,12 @@ class Supervisor(Server):
         if not message:
             self._bury(child)
             return
-        match msgspec.json.decode(message, type=Told | Trouble):
+        match msgspec.json.decode(message, type=Told | Framed | Trouble):
             case Told(totals):
                 child.totals = totals
+                child.asked = max(0, child.asked - 1)
+            case Framed(frames):
+                child.frames = frames
                 child.asked = max(0, child.asked - 1)
             case Trouble(event, fields):
                 self.warn(event, **fields)
@@ -302,12 +323,12 @@ class Supervisor(Server):
 
     # What the admin port shows
 
-    def _ask_for_books(self) -> None:
-        """Ask each child for its totals. If one does not answer in time, its last known ones count."""
+    def _ask(self, question: bytes) -> None:
+        """Ask each child a question. If one does not answer in time, its last answer counts."""
         end = time.monotonic() + (LAST_BOOKS_SECONDS if self.stop.requested else BOOKS_SECONDS)
         for child in self._children.values():
             with contextlib.suppress(OSError):
-                child.channel.send(ASK, socket.MSG_DONTWAIT)
+                child.channel.send(question, socket.MSG_DONTWAIT)
                 child.asked += 1
         while silent := {child.channel.fileno(): child for child in self._children.values() if child.asked}:
             poll = select.poll()

@@ -59,7 +59,7 @@ def start(
     servers = []
     try:
         for slug in chosen:
-            started[slug] = _start(slug, folder, detach=detach)
+            started[slug] = _start(slug, folder, detach=detach, hands_on=PLAYGROUND in chosen)
         for slug, process in started.items():
             server = _wait_until_announced(slug, process, detach=detach)
             if server.port != ports[slug]:
@@ -144,12 +144,14 @@ def _unavailable(slug: str, settings: Mapping[str, Settings]) -> str | None:
     return f"{missing[0]} is not installed; pip install 'iolab[client]'" if missing else None
 
 
-def _start(slug: str, folder: Path | None, *, detach: bool) -> subprocess.Popen[bytes]:
+def _start(slug: str, folder: Path | None, *, detach: bool, hands_on: bool) -> subprocess.Popen[bytes]:
     words = ["iolab_client", slug] if slug == PLAYGROUND else ["iolab", "serve", slug]
     command = [sys.executable, "-P", "-m", *words]
     environment = os.environ | {run_files.STARTED_BY: run_files.BY_UP}
     if folder:
         environment["IOLAB_CONFIGS"] = str(folder)
+    if hands_on:
+        environment.setdefault("IOLAB_HANDS_ON", "1")
     if not detach:
         # Its own process group, so that `iolab up` alone passes on a terminal's signals, once. If `iolab up` dies, the
         # kernel tells the server to stop.

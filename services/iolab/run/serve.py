@@ -15,6 +15,7 @@ from iolab import log
 from iolab.kernel.orphans import Orphans
 from iolab.kernel.threads import NoThread, name_thread, start_thread
 from iolab.observe.admin import open_admin
+from iolab.observe.hands_on import HandsOn
 from iolab.processes.supervisor import ChildLost, ChildrenFail, Supervisor
 from iolab.registry import Model
 from iolab.run import run_files
@@ -56,7 +57,7 @@ def run(model: Model, settings: Settings) -> int:
     host, port = server.listener.getsockname()[:2]
     orphans = Orphans(server.listener)
     with listening_on(settings.host, settings.admin_port, "admin_port"):
-        admin = open_admin(server, settings)
+        admin = open_admin(server, settings, receive=HandsOn(server).receive if settings.hands_on else None)
 
     def cut(reason: str) -> None:
         # Includes clients that were never accepted: a model that is still starting has them in its accept queue.

@@ -51,6 +51,12 @@ class Peer:
         """Bytes of answers given to the kernel, or to a framework. Each kind of peer counts them in its own way."""
         raise NotImplementedError
 
+    def turn(self) -> None:
+        """The server's work dial was turned; called by another thread than the one that serves.
+
+        Nothing, for a peer whose model asks the dial for each answer.
+        """
+
     def buffered(self) -> int:
         """Bytes counted as sent that the kernel has not taken yet: a framework may hold some."""
         return 0

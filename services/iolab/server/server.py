@@ -10,7 +10,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+import msgspec
+
 from iolab import log
+from iolab.kernel.frames import Frame, frames
 from iolab.kernel.threads import start_thread
 from iolab.registry import Model
 from iolab.server.admission import Admission
@@ -19,7 +22,7 @@ from iolab.server.idle_sweep import IdleSweep
 from iolab.server.limits import effective_limits
 from iolab.server.listener import accept_queue
 from iolab.server.stop import Stop
-from iolab.settings import Settings
+from iolab.settings import Settings, WorkDial
 from iolab.work import AT_ONCE, Work, compute
 
 # How often a stopping server looks at its connections: no event tells that one has fallen silent.
@@ -39,7 +42,7 @@ class Server:
         self.stop = stop
         self.work = Work(cpu_us=settings.work.cpu_us, wait_ms=settings.work.wait_ms)
         # For models whose threads may sleep; one that waits in another way gives its own sleep to work.answer.
-        self.answer = self.work.answer(time.sleep)
+        self.answer = self._answer_here = self.work.answer(time.sleep)
         self.limits = effective_limits(model, settings, listener)
         # How many connections, or answers of theirs, wait for a worker; a model with a pool sets it.
         self.waiting: Callable[[], int] = lambda: 0
@@ -47,6 +50,20 @@ class Server:
         self.admission = Admission(listener, self.limits, stop, self.books, self.warn, selects=model.selects)
         self.sweep = IdleSweep(settings.idle_seconds)
         self._last_warnings: dict[str, float] = {}
+
+    def turn(self, dial: WorkDial) -> None:
+        """Turn the work dial: answers cost this from now on, also those to clients that are already connected.
+
+        Called by the admin port. A client that is being accepted at this very moment may keep the old dial.
+        """
+        self.settings = msgspec.structs.replace(self.settings, work=dial)
+        self.work.turn(cpu_us=dial.cpu_us, wait_ms=dial.wait_ms)
+        # A model whose answers are made elsewhere has set another one, which asks the settings itself.
+        made_here = self.answer is self._answer_here
+        self._answer_here = self.work.answer(time.sleep)
+        if made_here:
+            self.answer = self._answer_here
+        self.books.for_each_open(lambda peer: peer.turn())
 
     def read_size(self, length: int) -> int:
         """Bytes to read from a peer at once; asked after its first read, and after each full one, of `length` bytes.
@@ -91,6 +108,10 @@ class Server:
     def processes(self) -> list[int]:
         """The PIDs of the server's processes, the main one first."""
         return [os.getpid()]
+
+    def frames(self) -> dict[int, Frame]:
+        """The line of Python that each of its threads is at, by the thread's TID."""
+        return frames()
 
     def warn(self, event: str, **fields: object) -> None:
         """Log an event at most once a second: what fails for one client fails for the next thousand."""

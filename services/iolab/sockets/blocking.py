@@ -62,6 +62,11 @@ class Conversation(Peer):
             self.sock.close()
             self._server.books.closed(self)
 
+    def turn(self) -> None:
+        """As Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
+        self._answer = self._server.answer
+        self._read_size = self._server.read_size(self._read_size)
+
     def interrupt(self) -> None:
         """Wake the thread that blocks in recv(2) or send(2), so that it sees the stop.
 

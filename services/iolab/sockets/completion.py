@@ -73,9 +73,7 @@ class CompletionConnection(LoopPeer):
         "_take",
         "_take_small",
         "_unanswered",
-        "_wait",
         "_wait_time",
-        "_waits",
     )
 
     def __init__(self, server: Server, sock: socket.socket, ring: Ring) -> None:
@@ -85,9 +83,9 @@ class CompletionConnection(LoopPeer):
         self._take = ring.take
         self._take_small = ring.take_small
         # Set to 0 once the peer sends as much as a small buffer holds: it is given large ones from then on.
-        self._small_size = ring.small_size
-        self._waits = server.work.wait_seconds > 0
-        self._flowing = not self._waits
+        # Also where answers take time, because the work dial may have been turned since the ring was made.
+        self._small_size = ring.small_size if server.answer is AT_ONCE else 0
+        self._flowing = not server.work.wait_seconds
         self._high_water = server.settings.high_water
         descriptor = sock.fileno()
         self._operation = descriptor << KIND_BITS
@@ -96,8 +94,8 @@ class CompletionConnection(LoopPeer):
         self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
         self._send_and_receive = self._send_now + self._receive
         self._send_and_receive_many = self._send_now + io_uring.receive_many(descriptor, self._operation | RECEIVE_MANY)
-        self._wait_time = io_uring.timespec(server.work.wait_seconds)
-        self._wait = io_uring.timeout(self._wait_time, self._operation | WAIT)
+        # The duration of the wait that is in flight: the kernel reads it when that is handed over.
+        self._wait_time = b""
         # In flight: a receive; an answer, of which `_sent` bytes are sent; input whose answer waits.
         self._receiving = False
         self._sending: bytes | None = None
@@ -132,6 +130,13 @@ class CompletionConnection(LoopPeer):
             self._flowing = False
             for kind in (RECEIVE, RECEIVE_MANY, SEND, WAIT):
                 self._submit(io_uring.cancel(self._operation | kind))
+
+    def turn(self) -> None:
+        """As Peer. What comes next is not answered in the usual way, but in the one that looks at the work dial."""
+        self._answer_by(self._server.work.respond)
+        if self._server.answer is not AT_ONCE:
+            self._small_size = 0
+        self._flowing = False
 
     def is_idle(self, now: float) -> bool:
         """As LoopPeer, but the time that an answer takes does not count as the peer's silence."""
@@ -218,13 +223,20 @@ class CompletionConnection(LoopPeer):
         if self.finishing:
             self._unsent_bytes += len(data)
             self._receive_more()
-        elif self._waits:
+        elif self._unanswered is not None:
+            # The work dial was turned while several receives were on their way: one wait is for all of them.
+            self._unanswered += data
+            self._unsent_bytes += len(data)
+        elif wait_seconds := self._server.work.wait_seconds:
             # Nothing is received meanwhile: one answer at a time keeps their order.
             self._unanswered = data
             self._unsent_bytes += len(data)
-            self._submit(self._wait)
+            self._wait_time = io_uring.timespec(wait_seconds)
+            self._submit(io_uring.timeout(self._wait_time, self._operation | WAIT))
         else:
             self._reply(data)
+            # Until the dial is turned the next one can be answered in the usual way.
+            self._flowing = not self._server.work.wait_seconds
 
     def _has_waited(self, result: int, flags: int) -> bool:
         data, self._unanswered = self._unanswered, None

@@ -53,8 +53,7 @@ class LoopPeer(Peer):
     def __init__(self, server: Server, sock: socket.socket, respond: Respond) -> None:
         super().__init__(sock)
         self._server = server
-        self._respond = respond
-        self._answer = respond if respond is AT_ONCE else self._take_time
+        self._answer_by(respond)
         self._silence = Silence()
         self._quiet = Silence()
         # Whether the next message can be answered at once: nothing is owed, and neither side has sent FIN. It is the
@@ -67,6 +66,10 @@ class LoopPeer(Peer):
     def sent_bytes(self) -> int:
         """Bytes of answers that the kernel took."""
         return self.received_bytes - self._unsent_bytes
+
+    def turn(self) -> None:
+        """As Peer."""
+        self._answer_by(self._server.answer)
 
     def is_idle(self, now: float) -> bool:
         """Whether no byte moved in either direction for `idle_seconds`, as far as repeated looks tell. It then ends.
@@ -97,6 +100,10 @@ class LoopPeer(Peer):
         # The socket first: once the books are empty the process may end, and only closed sockets are waited for.
         self.sock.close()
         self._server.books.closed(self)
+
+    def _answer_by(self, respond: Respond) -> None:
+        self._respond = respond
+        self._answer = respond if respond is AT_ONCE else self._take_time
 
     def _owes(self) -> bool:
         """Whether there are answers that the kernel has not taken yet."""
@@ -135,6 +142,11 @@ class Connection(LoopPeer):
     def fileno(self) -> int:
         """The socket's descriptor."""
         return self.sock.fileno()
+
+    def turn(self) -> None:
+        """As Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
+        super().turn()
+        self._read_size = self._server.read_size(self._read_size)
 
     def advance(self) -> bool:
         """Read once, answer, and send what the socket takes. True: `interest` has changed.

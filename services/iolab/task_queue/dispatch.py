@@ -65,8 +65,12 @@ class Broker:
         # When the latest answered task was sent. The queue keeps the order, so workers have come that far.
         self._front = 0.0
         self._overdue = server.settings.visibility_timeout + TAKE_OVER_SECONDS
-        work = server.settings.work
-        self._patience = server.settings.broker_seconds + work.cpu_us / 1_000_000 + work.wait_ms / 1000
+
+    @property
+    def _patience(self) -> float:
+        """Seconds without any answer after which a client is let go; the work dial may be turned."""
+        work = self._server.settings.work
+        return self._server.settings.broker_seconds + work.cpu_us / 1_000_000 + work.wait_ms / 1000
 
     def start(self) -> None:
         """Begin to fetch answers, and open all connections to the broker: clients open none."""
