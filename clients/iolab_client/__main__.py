@@ -16,6 +16,7 @@ from iolab.program import Program
 try:
     from iolab_client.commands import (
         check,
+        choose,
         compare,
         experiment,
         load,
@@ -34,7 +35,7 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f"iolab-client: {library} is not installed; pip install 'iolab[client]'")
 
-COMMANDS = (try_, check, path, load, compare, report, experiment, threads, metrics, top, trace, playground)
+COMMANDS = (try_, check, path, load, compare, report, experiment, choose, threads, metrics, top, trace, playground)
 
 
 @click.group(cls=Program, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})

@@ -152,7 +152,15 @@ def _try_all(
                 for claim in chosen:
                     predicted = ask(claim) if predict else None
                     bench = Bench(
-                        place, configs, quick=quick, cpus=client_cpus, seed=seed, python=python, tell=_telling(claim)
+                        place,
+                        Processes(server_cpus, client_cpus, configs=configs),
+                        configs,
+                        quick=quick,
+                        server_cpus=server_cpus,
+                        client_cpus=client_cpus,
+                        seed=seed,
+                        python=python,
+                        tell=_telling(claim),
                     )
                     trial = trials.put_on_trial(claim, bench, predicted)
                     docket.trials.append(trial)

@@ -138,18 +138,29 @@ class Processes(_Here):
 
     name = PROCESSES
 
-    def __init__(self, server_cpus: Sequence[int], client_cpus: Sequence[int], *, configs: Path | None = None) -> None:
-        """`configs`: the folder of settings that the servers read in place of the user's."""
+    def __init__(
+        self,
+        server_cpus: Sequence[int],
+        client_cpus: Sequence[int],
+        *,
+        configs: Path | None = None,
+        command: Sequence[str] = (sys.executable,),
+    ) -> None:
+        """`configs`: the folder of settings that the servers read in place of the user's.
+
+        `command`: how to call the interpreter that they run on.
+        """
         super().__init__(client_cpus)
         self._server_cpus = tuple(server_cpus)
         self._configs = configs
+        self._command = tuple(command)
         self._children: set[int] = set()
 
     @contextlib.contextmanager
     def start(self, model: Model) -> Iterator[Started]:
         """As Place has it."""
         command = [
-            sys.executable,
+            *self._command,
             "-P",
             "-m",
             *(["iolab.yardstick"] if model is YARDSTICK else ["iolab", "serve", model.slug]),

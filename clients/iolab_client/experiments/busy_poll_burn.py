@@ -5,7 +5,7 @@ Source   W. R. Stevens et al., UNIX Network Programming, volume 1, 6.2, "Nonbloc
 Method   busy_poll beside blocking_pool, the same pool of 8: processors busy while 8 clients are silent; their rate
 Decides  HOLDS if it burns ten times as much for silence and gains less than a tenth; DEPENDS if it burns and is faster;
          FAILS if it does not burn
-Costs    quick 25 s, full 110 s
+Costs    quick 20 s, full 110 s
 """
 
 from __future__ import annotations

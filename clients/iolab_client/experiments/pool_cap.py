@@ -4,7 +4,7 @@ Claim    A pool of 4 threads that block serves 4 clients, and each one more gets
 Source   D. Schmidt et al., Pattern-Oriented Software Architecture 2, "Leader/Followers": a pool bounds concurrency
 Method   blocking_pool with 4 workers, and thread_per_connection: 2, 4, 8 and 16 clients that stay; who is answered
 Decides  HOLDS if min(clients, 4) are answered by the pool, and all by the other; FAILS if the pool answers more
-Costs    quick 25 s, full 140 s
+Costs    quick 15 s, full 100 s
 """
 
 from __future__ import annotations

@@ -67,71 +67,91 @@ class Bench:
     def __init__(
         self,
         place: Place,
+        here: Place,
         configs: Path,
         *,
         quick: bool,
-        cpus: tuple[int, ...],
+        server_cpus: tuple[int, ...],
+        client_cpus: tuple[int, ...],
         seed: int,
         python: str | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.place = place
+        # Plain processes of this machine, for what cannot be done to a container.
+        self.here = here
+        self.configs = configs
         self.quick = quick
         self.pace = QUICK if quick else FULL
-        self.points: list[Point] = []
+        self.server_cpus = server_cpus
+        self.client_cpus = client_cpus
         # The interpreter that `--python` names.
         self.python = python
-        self._configs = configs
-        # Those of the generator.
-        self._cpus = cpus
+        self.points: list[Point] = []
         self._random = Random(seed)
         self._tell = tell
+
+    @property
+    def allowed(self) -> list[int]:
+        """All processors that may be used."""
+        return sorted({*self.server_cpus, *self.client_cpus})
 
     def pick(self, quick: Any, full: Any) -> Any:
         """The one that is asked for."""
         return quick if self.quick else full
 
-    def turns(self, *sides: Side, twin: bool = True, rounds: int | None = None) -> Iterator[Turn]:
-        """Each side in each round; the first one twice, unless nothing is timed."""
+    def turns(
+        self,
+        *sides: Side,
+        twin: bool = True,
+        here: bool = False,
+        places: Mapping[str, Place] | None = None,
+        rounds: int | None = None,
+    ) -> Iterator[Turn]:
+        """Each side in each round; the first one twice, unless nothing is timed.
+
+        `here`: as plain processes; `places`: each side at a place of its own.
+        """
         entered = [*sides, *([replace(sides[0], name=f"{sides[0].name}{AGAIN}")] * twin)]
         for number in range(1, (rounds or self.pace.rounds) + 1):
             for side in self._random.sample(entered, len(entered)):
                 self._tell(f"round {number}: {side.name}")
-                yield Turn(self, side, number)
-
-    @contextlib.contextmanager
-    def server(self, model: str, **settings: Any) -> Iterator[Started]:
-        """A fresh server with these settings in place of the built-in ones. Raises PlaceFailed."""
-        write_configs(self._configs, MODELS[model], settings)
-        with self.place.start(MODELS[model]) as started:
-            yield started
+                place = self.here if here else self.place
+                yield Turn(self, (places or {}).get(side.name.removesuffix(AGAIN), place), side, number)
 
     def plan(self, **asked: Any) -> Plan:
         """A load of this pace."""
         if "size" in asked:
             asked["sizes"] = (Size(size=asked.pop("size")),)
-        pace = {"duration_seconds": self.pace.seconds, "warmup_seconds": self.pace.warmup_seconds, "cpus": self._cpus}
+        pace = {
+            "duration_seconds": self.pace.seconds,
+            "warmup_seconds": self.pace.warmup_seconds,
+            "cpus": self.client_cpus,
+        }
         return Plan(**{**pace, **asked})
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One side in one round."""
+    """One side in one round, at a place."""
 
     bench: Bench
+    place: Place
     side: Side
     round: int
 
     @contextlib.contextmanager
     def server(self, **settings: Any) -> Iterator[Started]:
         """A fresh one of this side, with more settings than the side has. Raises PlaceFailed."""
-        with self.bench.server(self.side.model, **{**self.side.settings, **settings}) as started:
+        model = MODELS[self.side.model]
+        write_configs(self.bench.configs, model, {**self.side.settings, **settings})
+        with self.place.start(model) as started:
             yield started
 
     def load(self, started: Started, *, at: float, expected: tuple[str, ...] = (), **asked: Any) -> Measurement:
         """Load it, and note what that came to. `expected`: verdicts that are what the claim is about."""
         try:
-            one = self.bench.place.load(started, self.bench.plan(**asked))
+            one = self.place.load(started, self.bench.plan(**asked))
         except click.ClickException as error:
             raise PlaceFailed(error.message) from None
         doubt = "" if one.verdict.word in (VALID, *expected) else f"{one.verdict.word}: {one.verdict.reason}"
@@ -153,8 +173,6 @@ def values_of(one: Measurement) -> dict[str, float]:
         "max": one.latency.max,
         "answered": one.answered_connections,
         "errors": one.errors.total,
-        "connect_max": one.connect.max if one.connect else None,
-        "connect_p99": one.connect.p99 if one.connect else None,
         "least": one.fairness.least if one.fairness else None,
         "most": one.fairness.most if one.fairness else None,
     }

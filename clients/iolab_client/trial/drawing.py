@@ -40,6 +40,9 @@ def _lines(name: str, shows: Shows, seen: Seen, sides: list[str]) -> str:
         dial = seen.dial()
         if shows.logarithmic and dial[0] > 0:
             axes.set_xscale("log")
+        elif shows.logarithmic:
+            # None, and then some: below the first of these it is linear.
+            axes.set_xscale("symlog", linthresh=dial[1])
         axes.set_xticks(dial, [number(at) for at in dial])
         axes.minorticks_off()
         if lowest < highest and highest / lowest > WIDE:

@@ -98,6 +98,12 @@ class Seen:
         """Of the rounds; not a number where there is none."""
         return max(self.rounds(spot, value).values(), default=math.nan)
 
+    def told(self, value: str, sides: Sequence[str], dial: Sequence[float], *, unit: float = 1.0) -> str:
+        """The medians in words, for each side at each place of the dial: `epoll_loop 1.2 and 3.4; ...`."""
+        return "; ".join(
+            f"{side} {' and '.join(shown(self.median((side, at), value) / unit) for at in dial)}" for side in sides
+        )
+
     def factor(self, value: str, first: Spot, second: Spot, comparisons: int = 1) -> Factor:
         """The second over the first, paired by round. `comparisons`: how many the verdict rests on."""
         one, other = self.rounds(first, value), self.rounds(second, value)
@@ -115,19 +121,33 @@ class Seen:
                 largest = max([largest, *ratios, *(1 / ratio for ratio in ratios)])
         return largest
 
-    def flips(self, value: str, first: str, second: str) -> list[tuple[float, bool | None]]:
-        """At each place of the dial that both have, whether the second's value is above the first's."""
+    def course(self, value: str, first: str, second: str, others: int = 0) -> Course:
+        """At each place of the dial that both have, whether the second's value is above the first's.
+
+        `others`: how many more comparisons the verdict rests on.
+        """
         places = [at for at in self.dial(first) if at in self.dial(second)]
-        return [(at, self.factor(value, (first, at), (second, at), len(places)).above()) for at in places]
+        count = len(places) + others
+        return Course(told=[(at, self.factor(value, (first, at), (second, at), count).above()) for at in places])
 
 
-def between(told: Sequence[tuple[float, bool | None]]) -> tuple[float, float] | None:
-    """Between which places of the dial it turns: the nearest two that are told and differ; None if it never does."""
-    known = [(at, above) for at, above in told if above is not None]
-    for (before, one), (after, other) in itertools.pairwise(known):
-        if one != other:
-            return before, after
-    return None
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """How two sides compare over the dial: whether the second is above the first at each place; None: not told."""
+
+    told: list[tuple[float, bool | None]]
+
+    def always(self) -> bool | None:
+        """Whether it is above wherever it is told, or below; None: neither, or told nowhere."""
+        known = {above for _, above in self.told if above is not None}
+        return known.pop() if len(known) == 1 else None
+
+    def turn(self) -> tuple[float, float] | None:
+        """Between which places it turns: the nearest two that are told and differ; None if it never does."""
+        known = [(at, above) for at, above in self.told if above is not None]
+        for (before, one), (after, other) in itertools.pairwise(known):
+            if one != other:
+                return before, after
+        return None
 
 
 def shown(value: float) -> str:

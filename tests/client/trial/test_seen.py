@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from iolab_client.results.summary import AGAIN
-from iolab_client.trial.seen import Point, Seen, between
+from iolab_client.trial.seen import Course, Point, Seen
 
 
 def of(**sides: tuple[float, ...]) -> Seen:
@@ -58,9 +58,13 @@ def test_the_more_is_compared_the_more_it_takes() -> None:
 
 
 def test_it_turns_between_the_nearest_places_that_are_told() -> None:
-    assert between([(0, False), (1, None), (2, True), (5, True)]) == (0, 2)
-    assert between([(0, False), (1, None)]) is None
-    assert between([]) is None
+    turning = Course(told=[(0, False), (1, None), (2, True), (5, True)])
+    assert turning.turn() == (0, 2)
+    assert turning.always() is None
+    steady = Course(told=[(0, False), (1, None)])
+    assert steady.turn() is None
+    assert steady.always() is False
+    assert Course(told=[(0, None)]).always() is None
 
 
 def test_the_twin_is_no_side_and_what_was_not_measured_is_not_a_number() -> None:

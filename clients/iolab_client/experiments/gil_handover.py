@@ -1,0 +1,53 @@
+"""GIL hand-over: a single thread that computes takes the interpreter from all that wait and answer.
+
+Claim    One thread that computes beside the answers, in the same interpreter, takes nine tenths of the answers or more.
+Source   D. Beazley, "Understanding the Python GIL", PyCon 2010: the convoy effect; CPython issue 7946
+Method   thread_per_connection and epoll_loop, 16 clients, beside 0 and 1 threads that compute; answers a second
+Decides  HOLDS if either loses nine tenths; DEPENDS if one of them does; FAILS if neither does
+Costs    quick 30 s, full 150 s
+"""
+
+from __future__ import annotations
+
+from iolab_client.results.measurement import NOISY, STARVED, UNSTABLE
+from iolab_client.trial.bench import Bench, Side
+from iolab_client.trial.finding import Finding, found
+from iolab_client.trial.seen import Seen
+from iolab_client.trial.shows import Shows
+
+CLIENTS = 16
+SIDES = ("thread_per_connection", "epoll_loop")
+LEFT = 0.1
+SHOWS = Shows(
+    across="threads that compute beside",
+    values={"rate": "answers/s", "p99": "p99 (µs)"},
+    draws="rate",
+    logarithmic=False,
+)
+
+
+def measure(bench: Bench) -> None:
+    """With and without it."""
+    for turn in bench.turns(*(Side(name=name, model=name) for name in SIDES)):
+        for threads in (0, 1):
+            with turn.server(work={"threads": threads}) as server:
+                # That one side of it has no processor left is what is looked at.
+                expected = (STARVED, UNSTABLE, NOISY)
+                turn.load(server, at=threads, connections=CLIENTS, expected=expected, timeout_seconds=60.0)
+
+
+def judge(seen: Seen) -> Finding:
+    """What is left of the rate."""
+    left = {name: seen.factor("rate", (name, 0), (name, 1), len(SIDES)) for name in SIDES}
+    lost = {name: {True: False, False: True, None: None}[factor.above(LEFT)] for name, factor in left.items()}
+    rates = seen.told("rate", SIDES, (0, 1))
+    why = (
+        f"Answers a second, without and with it: {rates}. Every recv(2) and send(2) gives the lock up, and to have it "
+        "back a thread must wait until the one that computes is asked to give way: sys.getswitchinterval(), 5 ms, "
+        "for each call. So an answer of microseconds takes milliseconds, however idle the other processors are; in "
+        "another process it would not."
+    )
+    some = [name for name in SIDES if lost[name]]
+    known = None not in lost.values()
+    flip = f"{some[0]} loses them, the other does not" if known and len(some) == 1 else ""
+    return found(len(some) == len(SIDES) if known else None, why, flip=flip)

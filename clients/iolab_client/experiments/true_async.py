@@ -1,0 +1,57 @@
+"""True async: io_uring does the I/O itself instead of telling who is ready; it pays where it can do many at once.
+
+Claim    An answer by completion (io_uring) costs less processor time than one by readiness (epoll).
+Source   J. Axboe, "Efficient IO with io_uring", 2019; W. R. Stevens, UNIX Network Programming 1, 6.2: asynchronous I/O
+Method   io_uring_ring beside epoll_loop, 1, 16 and 128 clients, messages of 64 bytes and of 16 KiB; CPU per answer
+Decides  HOLDS if it is cheaper wherever a difference is told; DEPENDS if that turns; FAILS if it is nowhere cheaper
+Costs    quick 40 s, full 330 s
+"""
+
+from __future__ import annotations
+
+from iolab_client.trial.bench import Bench, Side
+from iolab_client.trial.finding import Finding, found
+from iolab_client.trial.seen import Course, Seen, shown
+from iolab_client.trial.shows import Shows
+
+QUICK, FULL = (1, 128), (1, 16, 128)
+SIZES = {"": 64, ", 16 KiB": 16 << 10}
+READY, DONE = "epoll_loop", "io_uring_ring"
+SHOWS = Shows(across="clients", values={"cost": "CPU-µs per answer", "rate": "answers/s"}, draws="cost")
+
+
+def measure(bench: Bench) -> None:
+    """Both, with small and with large messages."""
+    sides = [Side(name=name + size, model=name) for size in SIZES for name in (READY, DONE)]
+    for turn in bench.turns(*sides):
+        with turn.server() as server:
+            size = SIZES[turn.side.name.removeprefix(turn.side.model).removesuffix(" again")]
+            for clients in bench.pick(QUICK, FULL):
+                turn.load(server, at=clients, connections=clients, size=size)
+
+
+def judge(seen: Seen) -> Finding:
+    """Where completion is the cheaper one, for each size."""
+    courses = {size: seen.course("cost", READY + size, DONE + size, len(seen.dial())) for size in SIZES}
+    cheaper = [above is False for course in courses.values() for _, above in course.told if above is not None]
+    holds = None if not cheaper else all(cheaper)
+    flip = "; ".join(filter(None, (_turn(course, size) for size, course in courses.items())))
+    if not flip and cheaper and any(cheaper) and not all(cheaper):
+        flip = "cheaper with messages of one of the sizes"
+    told = "; ".join(
+        f"{clients:g} clients{size}: {shown(seen.median((READY + size, clients), 'cost'))} and "
+        f"{shown(seen.median((DONE + size, clients), 'cost'))} µs"
+        for size in SIZES
+        for clients in seen.dial()
+    )
+    why = (
+        f"Processor time of an answer by {READY} and by {DONE}: {told}. With one client there is nothing to batch, and "
+        "the rings are more to keep in order than two calls; with many, one call submits and reaps for all of them. "
+        "How much is left of that in Python is what is measured here."
+    )
+    return found(holds, why, flip=flip)
+
+
+def _turn(course: Course, size: str) -> str:
+    turn = course.turn()
+    return f"between {turn[0]:g} and {turn[1]:g} clients{size}" if turn else ""
