@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled.
-.PHONY: up down test check bench lock clean
+.PHONY: up down test check bench claims lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -16,6 +16,9 @@ check:  # lint, format, types
 
 bench:  # every model and a yardstick in C, briefly; make bench ARGS='epoll_loop -c 1,128 --rounds 5'
 	@scripts/bench.sh $(ARGS)
+
+claims: # every claim on trial, an hour; writes docs/claims.md; make claims ARGS=--quick takes ten minutes
+	@scripts/claims.sh $(ARGS)
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

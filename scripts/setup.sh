@@ -289,3 +289,19 @@ build_images() { # PROFILE...: of the services that are started on demand only, 
     # A new build takes the name from the image before it; nameless ones that no container uses only fill the disk.
     docker image prune --force --filter label=org.opencontainers.image.title=iolab >/dev/null || true
 }
+
+setup_measuring() { # all that a measurement of the models needs, in containers or without
+    lock
+    setup_venv
+    find_engine
+    setup_configs "$engine"
+    if [ "$engine" = docker ]; then
+        setup_docker
+        build_images client measure
+        export IOLAB_COMPOSE="${compose[*]}"
+        export_docker_host
+    else
+        say "no Docker ($no_engine): measuring the models as plain processes"
+    fi
+    unlock
+}

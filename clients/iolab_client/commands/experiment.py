@@ -49,7 +49,7 @@ STYLES = {HOLDS: "green", FAILS: "bold red", DEPENDS: "yellow", CANNOT_TELL: "di
               help="Measure nothing: judge what an earlier call wrote.")  # fmt: skip
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page to this file, too.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False),
-              help="Write it as docs/claims.md has it, the plots in results/claims beside it.")  # fmt: skip
+              help="Write it as docs/claims.md has it, data and plots in results/claims beside it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the trials as JSON.")
 def command(
     names: tuple[str, ...],
@@ -260,6 +260,7 @@ def write(docket: Docket, *, html: Path | None = None, markdown: Path | None = N
         if markdown:
             plots = Path("results") / "claims"
             bundle.put(markdown, words.markdown(docket, plots).encode())
+            trials.save(docket, markdown.parent / plots)
             for name, svg in words.plots(docket).items():
                 bundle.put(markdown.parent / plots / f"{name}.svg", svg.encode())
 

@@ -55,8 +55,7 @@ def judge(seen: Seen) -> Finding:
         f"{shown(seen.median((LOOP, longest), 'rate'))} and {shown(seen.median((POOL, longest), 'rate'))} where it "
         f"waits for {longest:g} ms. The hand-over to a thread and back costs two switches and an epoll_ctl(2); waits "
         "overlap in threads and follow each other in a loop. Where answers compute, the pool was "
-        + ("the faster one somewhere" if pays else "nowhere faster")
-        + ": one interpreter lock lets one thread compute at a time."
+        f"{'' if pays else 'nowhere '}told to be faster: one interpreter lock lets one thread compute at a time."
     )
     flip = f"between {turn[0]:g} and {turn[1]:g} ms of waiting" if turn else ""
     if not turn and waiting.always() and not pays:

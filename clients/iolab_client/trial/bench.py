@@ -87,7 +87,8 @@ class Bench:
         self.client_cpus = client_cpus
         # The interpreter that `--python` names.
         self.python = python
-        self.points: list[Point] = []
+        self._points: dict[tuple[str, float, int], Point] = {}
+        self._order: list[str] = []
         self._random = Random(seed)
         self._tell = tell
 
@@ -95,6 +96,19 @@ class Bench:
     def allowed(self) -> list[int]:
         """All processors that may be used."""
         return sorted({*self.server_cpus, *self.client_cpus})
+
+    @property
+    def points(self) -> list[Point]:
+        """What was noted, in the order in which the sides were named."""
+        return sorted(self._points.values(), key=lambda one: (self._order.index(one.side), one.at, one.round))
+
+    def note(self, point: Point) -> None:
+        """Add a point; values of the same side, round and place of the dial are one."""
+        key = point.side, point.at, point.round
+        if known := self._points.get(key):
+            values = {**known.values, **point.values}
+            point = msgspec.structs.replace(point, values=values, doubt=known.doubt or point.doubt)
+        self._points[key] = point
 
     def pick(self, quick: Any, full: Any) -> Any:
         """The one that is asked for."""
@@ -113,6 +127,7 @@ class Bench:
         `here`: as plain processes; `places`: each side at a place of its own.
         """
         entered = [*sides, *([replace(sides[0], name=f"{sides[0].name}{AGAIN}")] * twin)]
+        self._order = [side.name for side in entered]
         for number in range(1, (rounds or self.pace.rounds) + 1):
             for side in self._random.sample(entered, len(entered)):
                 self._tell(f"round {number}: {side.name}")
@@ -161,7 +176,7 @@ class Turn:
     def note(self, *, at: float, doubt: str = "", **values: float) -> None:
         """Note values, with those of the same spot in this round."""
         kept = {name: float(f"{value:.{DIGITS}g}") for name, value in values.items()}
-        self.bench.points.append(Point(side=self.side.name, at=at, round=self.round, values=kept, doubt=doubt))
+        self.bench.note(Point(side=self.side.name, at=at, round=self.round, values=kept, doubt=doubt))
 
 
 def values_of(one: Measurement) -> dict[str, float]:

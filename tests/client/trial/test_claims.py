@@ -8,9 +8,10 @@ import pytest
 
 from iolab.configs import load
 from iolab.registry import MODELS
+from iolab_client.compare.places import Processes
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
-from iolab_client.trial.bench import write_configs
+from iolab_client.trial.bench import Bench, Side, write_configs
 from iolab_client.trial.finding import CANNOT_TELL
 from iolab_client.trial.seen import Point
 
@@ -55,3 +56,16 @@ def test_a_server_reads_the_built_in_defaults_and_what_the_experiment_sets(tmp_p
     assert (settings.work.wait_ms, settings.backlog, settings.buffer_size) == (7, 3, 65536)
     write_configs(tmp_path, MODELS["epoll_loop"], {})
     assert load(MODELS["epoll_loop"], tmp_path).work.wait_ms == 0
+
+
+def test_what_is_noted_of_one_spot_is_one_point_in_the_order_of_the_sides(tmp_path: Path) -> None:
+    here = Processes((0,), (0,))
+    bench = Bench(here, here, tmp_path, quick=True, server_cpus=(0,), client_cpus=(0,), seed=1)
+    for turn in bench.turns(Side(name="b", model="epoll_loop"), Side(name="a", model="poll_loop"), rounds=2):
+        turn.note(at=1, rate=2.0, doubt="NOISY: others")
+        turn.note(at=1, busy=1 / 3)
+    assert [(point.side, point.round) for point in bench.points] == [
+        ("b", 1), ("b", 2), ("a", 1), ("a", 2), ("b again", 1), ("b again", 2),
+    ]  # fmt: skip
+    assert {str(point.values) for point in bench.points} == {"{'rate': 2.0, 'busy': 0.333333}"}
+    assert trials.doubts(bench.points) == ["6 of 6 measurements were NOISY: others"]
