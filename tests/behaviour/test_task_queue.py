@@ -32,7 +32,7 @@ Start = Callable[..., RunningServer]
 pytestmark = only("task_queue")
 as_processes = pytest.mark.targets("process")
 
-MESSAGES = 10_000
+MESSAGES = 3_000
 # What a server with little patience has; a worker is ready long before these have passed for a client that comes late.
 IMPATIENT = {"visibility_timeout": 1, "broker_seconds": 3}
 

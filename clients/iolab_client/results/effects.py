@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 
@@ -72,6 +73,7 @@ def _effect(ratio: float, middle: float, error: float, freedom: int, comparisons
     return Effect(ratio=ratio, low=low, high=high, comparisons=comparisons, rounds=rounds)
 
 
+@cache
 def student(probability: float, freedom: int) -> float:
     """How far from 0 Student's t stays with that probability, on either side; `freedom` is a whole number from 1 on."""
     low, high = 0.0, 1.0

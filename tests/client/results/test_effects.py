@@ -106,12 +106,12 @@ def with_drift(seed: int, drift: float) -> Run:
 def test_a_machine_that_became_slower_changes_no_report() -> None:
     """Whole reports, made of runs as `compare` writes them: everything, the yardstick too, costs 5 % more."""
     claims = 0
-    for seed in range(20):
+    for seed in range(10):
         found = versus(with_drift(2 * seed, 1.0), with_drift(2 * seed + 1, 1.05))
         claims += any(change.word in ("better", "worse") for pair in found.pairs for change in pair.changes)
         assert found.comparisons > 0
         assert YARDSTICK not in {pair.subject for pair in found.pairs}
-    assert claims <= 4
+    assert claims <= 3
 
 
 def test_without_a_yardstick_nothing_is_judged() -> None:
