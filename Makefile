@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled.
-.PHONY: up down test check bench claims lock clean
+.PHONY: up down test check bench claims paths lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -19,6 +19,9 @@ bench:  # every model and a yardstick in C, briefly; make bench ARGS='epoll_loop
 
 claims: # every claim on trial, an hour; writes docs/claims.md; make claims ARGS=--quick takes ten minutes
 	@scripts/claims.sh $(ARGS)
+
+paths:  # docs/paths.md anew: what proxies, tunnels and port forwards do to connections; as root
+	@scripts/paths.sh
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

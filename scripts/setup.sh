@@ -108,6 +108,19 @@ setup_venv() {
     echo "$stamp" >"$venv/iolab-stamp"
 }
 
+# What `make paths` examines; nginx and sshd are not started as services: nobody asked for those.
+setup_between() {
+    local missing=() package
+    for package in socat nginx-light libnginx-mod-stream haproxy openssh-server openssh-client ncat; do
+        dpkg-query --show --showformat '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    done
+    [ ${#missing[@]} != 0 ] || return 0
+    say "installing ${missing[*]} with apt-get"
+    { as_root apt-get update --quiet && as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install --quiet --yes \
+        --no-install-recommends "${missing[@]}"; } >"$tools/between.log" 2>&1 ||
+        fail "they could not be installed: $(tail -n 1 "$tools/between.log")" "install them by hand, on Debian or a relative"
+}
+
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 setup_configs() { # checks the YAML files; afterwards .env publishes the ports they name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,14 @@ class BackAddress(click.ParamType[tuple[str | None, int]]):
     show_default=True,
     help="Time in which nothing moves that counts as never.",
 )
+@click.option(
+    "--accept",
+    "accepted",
+    type=click.Choice(list(dict.fromkeys(examined.clause for examined in EXAMINED))),
+    multiple=True,
+    metavar="CLAUSE",
+    help="A clause that may be broken: it is examined and shown, and does not count. Can be given more than once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML to this file too."
@@ -100,13 +108,14 @@ def command(
     idle_seconds: float,
     late_seconds: float,
     deadline_seconds: float,
+    accepted: tuple[str, ...],
     as_json: bool,
     junit_file: Path | None,
 ) -> None:
     """Be the client and the server of what stands between (a proxy, a tunnel, a port forward), and tell what it breaks.
 
-    What is examined leads from --front to --back: start it first. Exits 1 if any clause is broken; 2 where nobody is at
-    the front, or it leads elsewhere.
+    What is examined leads from --front to --back: start it first. Exits 1 if any clause is broken that is not accepted;
+    2 where nobody is at the front, or it leads elsewhere.
     """
     patience = Patience(deadline_seconds=deadline_seconds, idle_seconds=idle_seconds, late_seconds=late_seconds)
     _allow_descriptors()
@@ -128,14 +137,13 @@ def command(
         except NoPath as error:
             raise click.BadParameter(str(error), param_hint="--front") from None
     if junit_file:
-        _write(junit_file, junit.render(judgements, f"path {show(front)}"))
+        _write(junit_file, junit.render(judgements, f"path {show(front)}", frozenset(accepted)))
     if as_json:
-        screen.print_json(
-            {"front": show(front), "back": str(server), "clauses": [judgement.as_json() for judgement in judgements]}
-        )
+        clauses = [judgement.as_json() | {"accepted": judgement.of.clause in accepted} for judgement in judgements]
+        screen.print_json({"front": show(front), "back": str(server), "clauses": clauses})
     else:
-        print_matrix(judgements)
-    if not all(judgement.kept for judgement in judgements):
+        print_matrix(judgements, accepted)
+    if not all(judgement.kept or judgement.of.clause in accepted for judgement in judgements):
         raise SystemExit(1)
 
 
@@ -159,14 +167,15 @@ def _write(file: Path, text: str) -> None:
         raise click.BadParameter(f"{shortened(str(file))}: {reason}", param_hint="--junit") from None
 
 
-def print_matrix(judgements: Sequence[Judgement]) -> None:
+def print_matrix(judgements: Sequence[Judgement], accepted: Container[str] = ()) -> None:
     """Clauses down, ways across; then what is about both ways; then what helps."""
     each_way = Table("clause", *(way.value for way in Way))
     both = Table("clause", "both ways")
     for clause in dict.fromkeys(judgement.of.clause for judgement in judgements):
         cells = [judgement for judgement in judgements if judgement.of.clause == clause]
         table = each_way if cells[0].of.way else both
-        table.add_row(clause, *(screen.plain(cell.verdict, "green" if cell.kept else "bold red") for cell in cells))
+        broken = "yellow" if clause in accepted else "bold red"
+        table.add_row(clause, *(screen.plain(cell.verdict, "green" if cell.kept else broken) for cell in cells))
     screen.print_table(each_way)
     screen.print_table(both)
     for clause, remedy in remedies(judgements).items():

@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from iolab_client.contract import payload
-from iolab_client.path.ends import End, Fault, Met, Way, carry, ready
-from iolab_client.path.harness import Harness, letters
+from iolab_client.contract.subject import kernel_bytes
+from iolab_client.path.ends import End, Fault, Met, Way, carry, letters, ready
+from iolab_client.path.harness import Harness
 
 KIB = 1024
 BULK_BYTES = 8 * KIB * KIB
@@ -26,8 +27,8 @@ LATE_BYTES = 16 * KIB * KIB
 # Where a late reader pauses once more: what stands between has seen the FIN, and has much of this still to give.
 LAST_BYTES = 1024 * KIB
 LATE_BUFFER_BYTES = 64 * KIB
-# Whoever took so much for somebody who reads nothing takes everything.
-UNBOUNDED_BYTES = 64 * KIB * KIB
+# Whoever takes more for somebody who reads nothing than the kernels of so many proxies hold takes everything.
+KERNELS = 4
 AT_ONCE = 64
 EACH_BYTES = 4 * KIB
 WORD = letters(64, "a word")
@@ -85,17 +86,16 @@ def half_close(harness: Harness, way: Way) -> None:
 
 def late_reader(harness: Harness, way: Way) -> None:
     """Who begins to read after the FIN was sent, and pauses, gets every byte and then the FIN."""
-    data = letters(LATE_BYTES)
     with harness.open() as ends:
         speaker, listener = ends.of(way)
         listener.keep_little(LATE_BUFFER_BYTES)
-        taken = speaker.flood(data, harness.patience.quiet_seconds)
+        taken = speaker.flood(LATE_BYTES, harness.patience.quiet_seconds)
         speaker.finish()
         time.sleep(harness.patience.late_seconds)
         first = max(0, taken - LAST_BYTES)
-        listener.expect(data[:first])
+        listener.expect_letters(0, first)
         time.sleep(harness.patience.late_seconds)
-        listener.expect(data[first:taken])
+        listener.expect_letters(first, taken)
         listener.expect_fin()
 
 
@@ -124,18 +124,18 @@ def reset(harness: Harness, way: Way) -> None:
 
 def back_pressure(harness: Harness, way: Way) -> Note:
     """Where nobody reads, the speaker is stopped; once somebody does, everything arrives, and it goes on."""
+    most_bytes = KERNELS * kernel_bytes()
     with harness.open() as ends:
         speaker, listener = ends.of(way)
-        data = letters(UNBOUNDED_BYTES)
-        taken = speaker.flood(data, harness.patience.quiet_seconds)
+        taken = speaker.flood(most_bytes, harness.patience.quiet_seconds)
         held = max(0, taken - speaker.unsent_bytes - listener.unread_bytes)
-        if taken == len(data):
+        if taken == most_bytes:
             raise Fault(
                 f"{taken:,} bytes were taken while the {listener.name} read nothing, {held:,} of them by the path"
             )
-        listener.expect(data[:taken])
+        listener.expect_letters(0, taken)
         # To a round number: what is cut into blocks is not the matter here.
-        carry(speaker, listener, data[taken : taken + EACH_BYTES - taken % EACH_BYTES])
+        carry(speaker, listener, WORD + WORD[taken % len(WORD) :])
     return Note(f"holds {held:,} bytes", held_bytes=held)
 
 

@@ -5,19 +5,40 @@ A deadline is a time in which nothing moves: a path may be as slow as it likes, 
 
 from __future__ import annotations
 
-import math
 import selectors
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from fcntl import ioctl
+from functools import cache
 from struct import unpack
 from termios import FIONREAD, TIOCOUTQ
 
 from iolab_client.contract import payload, peers
 
 READ_BYTES = 1 << 18
+# Bytes that no terminal, text or telnet conversion touches: a clause that is not about their values sends only these.
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" * 4
+# A prime: no buffer is as long as this, or as a part of it.
+_BLOCK_BYTES = 1_000_003
+
+
+def letters(size_bytes: int, seed: int | str = 0) -> bytes:
+    """Letters and digits of this seed alone, random."""
+    return payload.make(size_bytes, seed).translate(_LETTERS)
+
+
+@cache
+def _block() -> bytes:
+    return letters(_BLOCK_BYTES)
+
+
+def letters_at(position: int, size_bytes: int) -> bytes:
+    """A part of letters without end: after a million they begin again."""
+    first = position % _BLOCK_BYTES
+    piece = _block()[first : first + size_bytes]
+    return piece + _block()[: size_bytes - len(piece)]
 
 
 class Way(Enum):
@@ -59,7 +80,7 @@ class End:
         while sent < len(data):
             sent += self.send_some(memoryview(data)[sent:], f"{sent} of the {len(data)} bytes that it sent")
 
-    def send_some(self, data: memoryview, progress: str) -> int:
+    def send_some(self, data: bytes | memoryview, progress: str) -> int:
         """The first of `data`, as much as is taken; `progress` says how far things had come where none is."""
         try:
             return self.sock.send(data[:READ_BYTES])
@@ -68,12 +89,20 @@ class End:
         except OSError:
             raise Fault(f"the {self.name} was cut off: {progress} were taken") from None
 
-    def flood(self, data: bytes, quiet_seconds: float) -> int:
-        """Send until all of `data` is taken, or nothing more was for `quiet_seconds`; the bytes taken."""
-        try:
-            return peers.flood(self.sock, data, quiet_seconds=quiet_seconds, deadline_seconds=math.inf)
-        except OSError:
-            raise Fault(f"the {self.name} was cut off while it sent what nobody read yet") from None
+    def flood(self, most_bytes: int, quiet_seconds: float) -> int:
+        """Send letters until `most_bytes` are taken, or nothing more was for `quiet_seconds`; the bytes taken."""
+        sent = 0
+        while sent < most_bytes and ready([], quiet_seconds, self.sock):
+            piece = letters_at(sent, min(READ_BYTES, most_bytes - sent))
+            sent += self.send_some(piece, f"{sent} bytes that nobody read yet")
+        return sent
+
+    def expect_letters(self, start: int, end: int) -> None:
+        """Take what a flood has sent between two places of it, and compare."""
+        while start < end:
+            piece = self.take_some(min(READ_BYTES, end - start), f"{start} of {end} bytes of a flood")
+            self.compare(piece, letters_at(start, len(piece)))
+            start += len(piece)
 
     def keep_little(self, size_bytes: int) -> None:
         """Have the kernel hold no more than that (it doubles it, socket(7)) for this end, however fast it reads."""

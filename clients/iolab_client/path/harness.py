@@ -11,23 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iolab.kernel.network_namespace import socket_inside
-from iolab_client.contract.payload import make
 from iolab_client.path.arrivals import TOKEN_BYTES, Arrivals
-from iolab_client.path.ends import End, Ends, Fault
+from iolab_client.path.ends import End, Ends, Fault, letters
 from iolab_client.servers.address import Address, connect, show
 
 BACKLOG = 128
-# Bytes that no terminal, text or telnet conversion touches: a clause that is not about their values sends only these.
-_LETTERS = (b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") * 4
-# A prime: no buffer is as long as this, or as a part of it.
-_BLOCK_BYTES = 1_000_003
 LOOPBACK = ("127.0.0.1", "::1")
-
-
-def letters(size_bytes: int, seed: int | str = 0) -> bytes:
-    """Letters and digits of this seed alone: random, and again from the start after a million."""
-    block = make(min(size_bytes, _BLOCK_BYTES), seed).translate(_LETTERS)
-    return (block * (size_bytes // len(block) + 1))[:size_bytes]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,13 @@ REMEDIES = {
     "one_at_a_time": "something waits for a line or a full buffer: socat: no pty or readline; a program: stdbuf -o0",
     "half_close": (
         "nginx stream: proxy_half_close on; socat: -t 3600 (it waits half a second); "
-        "haproxy: timeout client-fin and server-fin; ncat has no setting for it: socat in its place"
+        "haproxy: a longer timeout client-fin and server-fin; ncat: socat in its place"
     ),
     "fin_after_data": "ncat passes on no FIN of the server's while its client is there: socat in its place",
-    "late_reader": "something closes with data unread: haproxy: no option nolinger; a longer timeout after FIN",
+    "late_reader": (
+        "something closes with data unread: haproxy: no option nolinger; or a longer timeout after FIN; "
+        "ncat passes on no FIN of the server's: socat in its place"
+    ),
     "reset": (
         "what reads from one socket and writes to another ends both with close(2), which sends FIN: "
         "let messages tell their length; or forward packets (NAT, IPVS) in place of bytes"

@@ -58,6 +58,7 @@ def test_a_broken_path_is_told_with_cause_and_remedy_and_exit_1(back: Address, t
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert (told["front"], told["back"]) == (show(front), show(back))
+    assert not any(one["accepted"] for one in told["clauses"])
     (broken,) = [one for one in told["clauses"] if not one["kept"]]
     assert (broken["clause"], broken["way"]) == ("half_close", "client to server")
     assert broken["seen"] == "an answer to the client's FIN does not come back"
@@ -73,6 +74,17 @@ def test_a_broken_path_is_told_with_cause_and_remedy_and_exit_1(back: Address, t
     assert failure is not None
     assert failure.get("message") == broken["seen"]
     assert failure.text == broken["remedy"]
+
+
+def test_what_is_accepted_is_shown_and_does_not_count(back: Address, tmp_path: Path) -> None:
+    file = tmp_path / "path.xml"
+    with between(back, proxies.ResetAsFin) as front:
+        result = run(front, back, *QUICK, "--accept", "reset", "--accept", "idle", "--junit", str(file))
+    assert result.exit_code == 0
+    assert "FAIL: the client's RST came to the server as FIN" in result.stdout
+    suite = ElementTree.parse(file).getroot()[0]
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
+    assert [case.get("name") for case in suite if case.find("skipped") is not None] == ["reset, client to server"]
 
 
 def test_the_remedy_stands_below_the_matrix(back: Address) -> None:
@@ -167,6 +179,7 @@ def test_too_few_descriptors_are_told_before_they_are_missed(
         (("--front", "127.0.0.1:80"), "Missing option '--back'"),
         (("--front", "127.0.0.1:80", "--back", "0"), "'0' is not PORT (1 to 65535) or HOST:PORT"),
         (("--front", "127.0.0.1:80", "--back", "70000"), "is not PORT"),
+        (("--front", "127.0.0.1:80", "--back", "9000", "--accept", "x"), "'x' is not one of 'all_bytes'"),
         (("--front", "127.0.0.1:80", "--back", "9000", "--idle", "long"), "from 1us to 24h"),
         (("--front", "127.0.0.1:80", "--back", "9000", "--deadline", "0"), "from 1us to 24h"),
     ],
