@@ -42,6 +42,14 @@ def main() -> None:
 @click.argument("slug", metavar="MODEL")
 @configs_option
 @click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file in place of the model's own.")
+@click.option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE",
+    envvar="IOLAB_SET",
+    help="A setting that overrides the files: --set backlog=16 --set work.wait_ms=10.",
+)
 @click.option("--host", help="The address to listen on.")
 @click.option("--port", type=WholeNumber(0, 65535), help="The port; 0 lets the kernel pick.")
 @click.option("--admin-port", type=WholeNumber(0, 65535), help="The port of /metrics, /threads and /healthz.")
@@ -55,12 +63,16 @@ def serve(
     slug: str,
     folder: Path | None,
     file: Path | None,
+    given: tuple[str, ...],
     host: str | None,
     port: int | None,
     admin_port: int | None,
     hands_on: bool | None,
 ) -> None:
-    """Run MODEL until SIGTERM, SIGINT, SIGHUP or SIGQUIT."""
+    """Run MODEL until SIGTERM, SIGINT, SIGHUP or SIGQUIT.
+
+    configs/ lists the settings with their meaning and bounds. $IOLAB_SET may hold several, separated by blanks.
+    """
     from iolab.server import surroundings
 
     surroundings.exit_at_signals()
@@ -76,7 +88,7 @@ def serve(
     from iolab import configs, settings
 
     try:
-        values = configs.load(model, folder, file)
+        values = configs.load(model, folder, file, given)
         configs.check_environment(values, model, os.environ)
         if port is None:
             configs.check_compose(values, model, file or configs.file_of(model, folder), os.environ)

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ MOST_CHARACTERS = 1 << 20
 SHOWN_CHARACTERS = 80
 # What a file is read as.
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+# What stands for the command line in a message.
+SET = Path("--set")
 BROKER_URL = re.compile(r"redis://[^/@\s]+(/\d{1,3})?|redis\+socket:///[^?\0]+")
 
 
@@ -40,23 +42,47 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load(model: Model, folder: Path | None, file: Path | None = None) -> Settings:
+def load(model: Model, folder: Path | None, file: Path | None = None, given: Sequence[str] = ()) -> Settings:
     """A model's settings from `folder` (defaults.yaml, models/<slug>.yaml), with `file` in place of the latter.
 
-    Without a folder the defaults of the class apply. Raises BadSetting.
+    Without a folder the defaults of the class apply. `given`, each KEY=VALUE, come from the command line and override
+    both. Raises BadSetting.
     """
     values: dict[str, Any] = {"port": model.port}
     if folder is not None:
         values |= _read(folder / "defaults.yaml", model, defaults=True)
         file = file or file_of(model, folder)
     if file is not None:
-        own = _read(file, model)
-        if isinstance(own.get("work"), dict) and isinstance(values.get("work"), dict):
-            own["work"] = values["work"] | own["work"]
-        values |= own
+        values |= _over(values, _read(file, model))
+    if given:
+        values |= _over(values, _checked(_assigned(given), SET, model))
     settings = _convert(values, file, Settings)
     _check_together(settings, model, file or file_of(model, folder))
     return settings
+
+
+def _over(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own`, whose dials that it does not turn stand as `values` have them."""
+    if isinstance(own.get("work"), dict) and isinstance(values.get("work"), dict):
+        return own | {"work": values["work"] | own["work"]}
+    return own
+
+
+def _assigned(given: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE as a file would have it: the value is YAML, and `work.wait_ms` is a key in the mapping `work`."""
+    values: dict[str, Any] = {}
+    for assignment in given:
+        key, equals, text = assignment.partition("=")
+        if not key or not equals:
+            raise BadSetting(f"{SET}: got {_shortened(assignment)}, expected KEY=VALUE, such as backlog=16")
+        outer, dot, inner = key.partition(".")
+        value = _parsed(text, Path(f"{SET} {_shortened(key)}"))
+        if dot:
+            mapping = values.get(outer)
+            values[outer] = {**(mapping if isinstance(mapping, dict) else {}), inner: value}
+        else:
+            values[outer] = value
+    return values
 
 
 def file_of(model: Model, folder: Path | None) -> Path:
@@ -176,7 +202,11 @@ def read_as(file: Path, kind: type[Kind], example: str) -> Kind:
 
 def _read(file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
     """One file's own keys, each with a valid value."""
-    values = _read_mapping(file, f"port: {model.port}")
+    return _checked(_read_mapping(file, f"port: {model.port}"), file, model, defaults=defaults)
+
+
+def _checked(values: dict[str, Any], file: Path, model: Model, *, defaults: bool = False) -> dict[str, Any]:
+    """The values, if each key is allowed there and has a valid value."""
     allowed = set(Settings.__struct_fields__) - OWN_KEYS
     # A key of one model alone, such as its port or loop, has no place among the defaults of all.
     allowed = allowed - {"port"} if defaults else allowed | set(model.own_keys)
@@ -196,13 +226,24 @@ def _read_mapping(file: Path, example: str) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(MOST_CHARACTERS + 1)
-        if len(text) > MOST_CHARACTERS:
-            raise BadSetting(f"is larger than {MOST_CHARACTERS >> 20} MiB; expected a YAML file of settings")
-        values = yaml.load(text, Loader=_UniqueKeyLoader)
     except OSError as error:
         raise BadSetting(f"{file}: cannot be read ({error.strerror}); expected a YAML file of settings") from None
     except UnicodeDecodeError:
         raise BadSetting(f"{file}: is not UTF-8; expected a YAML file of settings") from None
+    if len(text) > MOST_CHARACTERS:
+        raise BadSetting(f"{file}: is larger than {MOST_CHARACTERS >> 20} MiB; expected a YAML file of settings")
+    values = _parsed(text, file)
+    if values is None:
+        raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `{example}`")
+    if not isinstance(values, dict):
+        raise BadSetting(f"{file}: holds a {type(values).__name__}; expected lines of `key: value`")
+    return values
+
+
+def _parsed(text: str, file: Path) -> Any:
+    """What a text says in YAML."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -215,11 +256,6 @@ def _read_mapping(file: Path, example: str) -> dict[str, Any]:
         # digits, `0x_`, `!!int abc`, a thousand brackets.
         reason = _shortened(str(error) or type(error).__name__)
         raise BadSetting(f"{file}: holds a value that YAML cannot read ({reason}); expected plain settings") from None
-    if values is None:
-        raise BadSetting(f"{file}: is empty; expected lines of `key: value`, such as `{example}`")
-    if not isinstance(values, dict):
-        raise BadSetting(f"{file}: holds a {type(values).__name__}; expected lines of `key: value`")
-    return values
 
 
 def _convert(values: dict[str, Any], file: Path | None, wanted: type[Kind]) -> Kind:

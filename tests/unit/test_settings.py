@@ -11,7 +11,7 @@ import pytest
 
 from iolab import configs
 from iolab.registry import MODELS
-from iolab.settings import BadSetting, Settings
+from iolab.settings import BadSetting, Settings, WorkDial
 
 EPOLL = MODELS["epoll_loop"]
 SELECT = MODELS["select_loop"]
@@ -224,3 +224,39 @@ def test_a_pool_is_as_large_as_the_standard_librarys_unless_it_is_told() -> None
 def test_the_command_line_overrides_what_it_names_only() -> None:
     values = configs.override(Settings(port=8004, backlog=9), port=0, host=None)
     assert (values.port, values.backlog, values.host) == (0, 9, "127.0.0.1")
+
+
+def test_what_the_command_line_sets_comes_before_the_files(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "defaults.yaml").write_text("backlog: 5\nwork: {cpu_us: 1, wait_ms: 2}\n")
+    (tmp_path / "models" / "epoll_loop.yaml").write_text("port: 8004\nbacklog: 6\n")
+    values = configs.load(EPOLL, tmp_path, given=("backlog=7", "work.wait_ms=3", "cpus=[0]"))
+    assert (values.port, values.backlog, values.work.cpu_us, values.work.wait_ms, values.cpus) == (8004, 7, 1, 3, (0,))
+    assert configs.load(EPOLL, None, given=('work={"wait_ms": 4}', "work.cpu_us=5")).work == WorkDial(
+        cpu_us=5, wait_ms=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("backlog", "--set: got backlog, expected KEY=VALUE, such as backlog=16"),
+        ("=7", "--set: got =7, expected KEY=VALUE, such as backlog=16"),
+        ("backlog=-7", "--set: backlog: got -7, expected an integer from 1 to 65535"),
+        ("workers=3", "--set: workers: got 3, but no such key is known here; expected one of"),
+        ("work.wait=3", "--set: work.wait: got 3, expected one of cpu_us, wait_ms"),
+        ("backlog.more=3", "--set: backlog: got"),
+        ("backlog=[", "--set backlog, line 1: is not YAML"),
+        ("backlog=", "--set: backlog: got"),
+    ],
+)
+def test_what_it_cannot_set_is_refused_in_one_line(given: str, complaint: str) -> None:
+    with pytest.raises(BadSetting) as refused:
+        configs.load(EPOLL, None, given=(given,))
+    assert str(refused.value).startswith(complaint)
+
+
+def test_the_environment_may_set_several() -> None:
+    refused = serve("epoll_loop", IOLAB_SET="buffer_size=4096 backlog=-7")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("iolab: --set: backlog: got -7, expected an integer")

@@ -60,7 +60,7 @@ class Scripts:
         self._text = order.script
         self._scripts = grammar.parse(order.script, order.message_bytes)
         self._next: deque[Script] = deque()
-        # How many connections were given a script, and how many of these one of `_scripts`.
+        # Connections since `_scripts` are in force, and those of them that were given one of `_scripts`.
         self._count = self._turn = 0
         self._lock = threading.Lock()
         # Readable after a change, so that a loop can wait for it beside other descriptors.
@@ -103,7 +103,7 @@ class Scripts:
         with self._lock:
             if path == SCRIPT:
                 self._next.clear()
-                self._text, self._scripts, self._turn = said, scripts, 0
+                self._text, self._scripts, self._turn, self._count = said, scripts, 0, 0
             else:
                 self._next.extend(scripts)
         os.eventfd_write(self._changed, 1)
