@@ -146,7 +146,7 @@ def test_every_fact_names_files_and_tests_that_there_are() -> None:
 
 def test_no_two_classes_have_one_name() -> None:
     found: dict[str, list[str]] = {}
-    for package in ("services/iolab", "clients/iolab_client"):
+    for package in ("services/iolab", "clients/iolab_client", "clients/iolab_pytest"):
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef):

@@ -19,7 +19,7 @@ from iolab_client.servers.address import connect
 from tests.packaging.conftest import CHECKOUT
 from tests.support.installed import SECONDS, Installed
 
-SOURCES = ("services/iolab", "clients/iolab_client")
+SOURCES = ("services/iolab", "clients/iolab_client", "clients/iolab_pytest")
 WHERE = """
 import json, iolab, iolab_client
 from iolab.checkout import CHECKOUT

@@ -31,13 +31,12 @@ from iolab_client.compare.places import (
     START_SECONDS,
     PlaceFailed,
     Started,
-    find_listening,
-    last_words,
     pinning,
 )
 from iolab_client.contract.check import Verdicts
 from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
+from iolab_client.servers.printed import find_listening, last_words
 from iolab_client.servers.targets import ADMIN_PORT, Target
 
 PROJECT = "iolab-compare"

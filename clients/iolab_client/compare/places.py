@@ -6,7 +6,6 @@ A place gives a server that is there for one round only, and loads it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from iolab_client.contract.check import DEADLINE_SECONDS, Verdicts, check
 from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
 from iolab_client.servers.address import connect
+from iolab_client.servers.printed import find_listening, last_words
 from iolab_client.servers.targets import NAMED, Target, resolve
 
 PROCESSES = "processes"
@@ -245,25 +245,6 @@ def _wait_until_listening(model: Model, process: subprocess.Popen[bytes], log: I
             raise PlaceFailed(f"{model.slug}: {last_words(printed) or f'ended with exit {code}'}")
         time.sleep(TICK_SECONDS)
     raise PlaceFailed(f"{model.slug} did not listen within {START_SECONDS:g} s")
-
-
-def find_listening(printed: str) -> dict[str, Any] | None:
-    """The last `listening` line of a log."""
-    for line in reversed(printed.splitlines()):
-        if '"event": "listening"' in line:
-            with contextlib.suppress(ValueError):
-                said: dict[str, Any] = json.loads(line)
-                return said
-    return None
-
-
-def last_words(printed: str) -> str:
-    """Why a server ended, by its log: the reason that it gives, or its last line."""
-    line = next((line for line in reversed(printed.splitlines()) if line.strip()), "")
-    with contextlib.suppress(ValueError, AttributeError):
-        said = json.loads(line)
-        return str(said.get("reason") or said.get("error") or said["event"])
-    return line.removeprefix("iolab: ")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from iolab.registry import MODELS, Model
-from iolab_client.compare.places import find_listening, last_words
 from iolab_client.servers.address import Address
+from iolab_client.servers.printed import find_listening, last_words
 from iolab_client.trace import refusal
 from iolab_client.trace.asking import NotAnswered, Visit, ask
 from iolab_client.trace.calls import parse

@@ -1,0 +1,96 @@
+"""Where a fixture's servers run: as processes of this machine, or in containers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from iolab_client.servers.address import Address
+from iolab_client.servers.printed import find_listening, last_words
+from iolab_pytest import CannotStart
+from iolab_pytest.kept import Kept
+
+# An interpreter's imports on a machine that is busy with something else. Nothing is judged by this.
+START_SECONDS = 60.0
+LOOK_SECONDS = 0.005
+# The image's, whatever model it serves: services/image.sh.
+IMAGE = "iolab"
+PORT, ADMIN_PORT = 8000, 9100
+DOCKER_SECONDS = 60
+# A container that ends between two looks has ended.
+HARDENING = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+
+Found = TypeVar("Found")
+
+
+class Listening(NamedTuple):
+    """A program that listens, and where its ports are reached from here."""
+
+    program: Kept
+    address: Address
+    admin: Address
+
+
+def start_process(arguments: Sequence[str], folder: Path) -> Listening:
+    """`iolab` with these arguments, on ports that the kernel picks; `folder` has what it leaves. Raises CannotStart."""
+    # A test that fails here shall show its own line.
+    __tracebackhide__ = True
+    command = [sys.executable, "-P", "-m", "iolab", *arguments, "--port", "0", "--admin-port", "0"]
+    program = Kept(command, _environment(folder), folder)
+    listening = _wait_until(lambda: find_listening(program.printed()), program, arguments)
+    host = str(listening["host"])
+    return Listening(program, (host, int(listening["port"])), (host, int(listening["admin_port"])))
+
+
+def start_container(arguments: Sequence[str], folder: Path) -> Listening:
+    """The same in a container of $IOLAB_IMAGE, or `iolab`, on loopback ports that the engine picks.
+
+    Raises CannotStart.
+    """
+    __tracebackhide__ = True
+    name = f"iolab-pytest-{secrets.token_hex(6)}"
+    ports = [f"--publish=127.0.0.1::{port}" for port in (PORT, ADMIN_PORT)]
+    image = os.environ.get("IOLAB_IMAGE") or IMAGE
+    # It passes SIGTERM on, and removes the container when that has ended.
+    command = ["docker", "run", "--rm", f"--name={name}", *HARDENING, *ports, image, *arguments]
+    program = Kept(command, dict(os.environ), folder)
+    _wait_until(lambda: find_listening(program.printed()), program, arguments)
+    return Listening(program, _published(name, PORT), _published(name, ADMIN_PORT))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Ours, without what would reach a server through it; whoever looks for the user's servers finds none of these."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("IOLAB_")}
+    return kept | {"IOLAB_RUN_DIR": str(folder)}
+
+
+def _published(name: str, port: int) -> Address:
+    command = ["docker", "port", name, f"{port}/tcp"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=DOCKER_SECONDS, check=True).stdout
+    host, _, published = shown.splitlines()[0].rpartition(":")
+    return host, int(published)
+
+
+def _wait_until(look: Callable[[], Any], program: Kept, arguments: Sequence[str]) -> Any:
+    """What `look` shows as soon as it is true. Raises CannotStart if the program ends first."""
+    __tracebackhide__ = True
+    end = time.monotonic() + START_SECONDS
+    shown = " ".join(arguments)
+    while time.monotonic() < end:
+        ended = program.ended()
+        if found := look():
+            return found
+        if ended is not None:
+            said = last_words(program.printed()) or f"exit {ended}, and no word"
+            program.end()
+            raise CannotStart(f"iolab {shown}: {said}")
+        time.sleep(LOOK_SECONDS)
+    said = last_words(program.printed()) or "it said nothing"
+    program.end()
+    raise CannotStart(f"iolab {shown}: not listening within {START_SECONDS:g} s: {said}")
