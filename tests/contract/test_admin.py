@@ -44,6 +44,7 @@ def test_a_client_that_drips_or_does_not_read_shuts_out_nobody(server: RunningSe
             assert server.page("/healthz")[0] == 200
 
 
+@pytest.mark.targets("process")
 def test_one_who_never_asks_is_let_go(lab: Lab) -> None:
     server = lab.share()
     with socket.create_connection(server.admin_address) as silent:
@@ -51,6 +52,8 @@ def test_one_who_never_asks_is_let_go(lab: Lab) -> None:
         assert silent.recv(1) == b""
 
 
+# Requests are read by the same lines in a container.
+@pytest.mark.targets("process")
 @pytest.mark.parametrize(
     ("request_", "status", "words"),
     [

@@ -67,6 +67,8 @@ def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
     assert (totals["accepted"], totals["answers"], totals["lost"], totals["unserved"]) == (3, 1, 0, 0)
 
 
+# A container is sent none of these, and which signal it was, nothing in it knows.
+@pytest.mark.targets("process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name)
 def test_other_signals_are_the_same_as_sigterm(start: Start, number: signal.Signals) -> None:
     """What a terminal sends: at Ctrl-C, when it is closed, at Ctrl-\\."""
