@@ -9,7 +9,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,20 +19,31 @@ import msgspec
 from rich.table import Table
 
 from iolab.program import WholeNumber
-from iolab.registry import MODELS
 from iolab_client.commands.compare import EXIT_INTERRUPTED, interruptible
 from iolab_client.compare.places import CONTAINERS, PROCESSES, Place, PlaceFailed, Processes
 from iolab_client.results import bundle
 from iolab_client.terminal import screen
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
-from iolab_client.trial.bench import Bench
+from iolab_client.trial.bench import Bench, Means
 from iolab_client.trial.claim import Claim
 from iolab_client.trial.finding import CANNOT_TELL, DEPENDS, FAILS, HOLDS, WORDS, Word
 from iolab_client.trial.trials import Docket, Trial
 
 REPORT = "report.html"
 STYLES = {HOLDS: "green", FAILS: "bold red", DEPENDS: "yellow", CANNOT_TELL: "dim"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How they are to be tried: the options of that name."""
+
+    quick: bool
+    predict: bool
+    python: str | None
+    place: str | None
+    pause: tuple[str, ...]
+    seed: int | None
 
 
 @click.command("experiment")
@@ -41,6 +54,10 @@ STYLES = {HOLDS: "green", FAILS: "bold red", DEPENDS: "yellow", CANNOT_TELL: "di
 @click.option(
     "--place", "place_name", type=click.Choice([CONTAINERS, PROCESSES]),
     help="Fresh containers or fresh processes.  [default: the first that can be]",
+)  # fmt: skip
+@click.option(
+    "--pause", metavar="PROJECT", multiple=True,
+    help="Compose projects that are paused meanwhile.  [default: every other one of iolab]",
 )  # fmt: skip
 @click.option("--seed", type=WholeNumber(0, 2**32 - 1), help="Of the order.  [default: another each time]")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="results", show_default=True,
@@ -57,6 +74,7 @@ def command(
     predict: bool,
     python: str | None,
     place_name: str | None,
+    pause: tuple[str, ...],
     seed: int | None,
     out: Path,
     again: Path | None,
@@ -80,7 +98,11 @@ def command(
         interrupted = False
     else:
         folder = out / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
-        docket, interrupted = _try_all(chosen, folder, quick, predict, python, place_name, seed)
+        docket, interrupted = _try_all(
+            chosen,
+            folder,
+            Manner(quick=quick, predict=predict, python=python, place=place_name, pause=pause, seed=seed),
+        )
     if docket.trials:
         write(docket, html=html, markdown=markdown)
     if as_json:
@@ -117,62 +139,38 @@ def show_list(as_json: bool) -> None:
     screen.print_table(shown)
 
 
-def _try_all(
-    chosen: list[Claim],
-    folder: Path,
-    quick: bool,
-    predict: bool,
-    python: str | None,
-    place_name: str | None,
-    seed: int | None,
-) -> tuple[Docket, bool]:
-    """All of them, and whether that was interrupted. The page is written after each."""
+def _try_all(chosen: list[Claim], folder: Path, manner: Manner) -> tuple[Docket, bool]:
+    """All of them, and whether that was interrupted; in the folder is what was tried until then."""
     try:
         # Now, and not when all is measured.
         folder.mkdir(parents=True)
     except OSError as error:
         raise click.BadParameter(f"{error.filename}: {(error.strerror or '').lower()}", param_hint="--out") from None
-    allowed = sorted(os.sched_getaffinity(0))
-    server_cpus, client_cpus = (allowed[0],), (allowed[min(1, len(allowed) - 1)],)
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     docket: Docket | None = None
     interrupted = False
     with ExitStack() as stack:
         stack.callback(_remove_if_empty, folder)
-        configs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iolab-experiment-")))
-        # A container's user reads it.
-        configs.chmod(0o755)
         try:
-            with interruptible(), _place(place_name, configs, server_cpus, client_cpus) as place:
-                docket = Docket(
-                    command=f"iolab-client {shlex.join(sys.argv[1:])}",
-                    started=datetime.now(UTC).isoformat(timespec="seconds"),
-                    environment=place.environment(),
-                )
-                for claim in chosen:
-                    predicted = ask(claim) if predict else None
-                    bench = Bench(
-                        place,
-                        Processes(server_cpus, client_cpus, configs=configs),
-                        configs,
-                        quick=quick,
-                        server_cpus=server_cpus,
-                        client_cpus=client_cpus,
-                        seed=seed,
-                        python=python,
-                        tell=_telling(claim),
-                    )
-                    trial = trials.put_on_trial(claim, bench, predicted)
-                    docket.trials.append(trial)
-                    tell(trial)
-                    trials.save(docket, folder)
-                    write(docket, html=folder / REPORT)
+            stack.enter_context(interruptible())
+            means = stack.enter_context(_means(manner))
+            docket = Docket(
+                command=f"iolab-client {shlex.join(sys.argv[1:])}",
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                environment=means.place.environment(),
+            )
+            for claim in chosen:
+                predicted = ask(claim) if manner.predict else None
+                trial = trials.put_on_trial(claim, Bench(means, _telling(claim)), predicted)
+                docket.trials.append(trial)
+                tell(trial)
+                trials.save(docket, folder)
         except KeyboardInterrupt:
             interrupted = True
         except PlaceFailed as error:
             raise click.ClickException(str(error)) from None
-    if docket is None:
+    if docket is None or not docket.trials:
         raise SystemExit(EXIT_INTERRUPTED)
+    write(docket, html=folder / REPORT)
     return docket, interrupted
 
 
@@ -181,22 +179,50 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _place(name: str | None, configs: Path, server_cpus: tuple[int, ...], client_cpus: tuple[int, ...]) -> Place:
-    """Where to measure. Says on stderr why not in containers. Raises click.ClickException."""
-    if name != PROCESSES:
-        # The SDK is slow to import.
-        from iolab_client.compare import containers
+@contextmanager
+def _means(manner: Manner) -> Iterator[Means]:
+    """Processors, a folder of settings, and the place. Raises click.ClickException, PlaceFailed."""
+    allowed = sorted(os.sched_getaffinity(0))
+    server_cpus, client_cpus = (allowed[0],), (allowed[min(1, len(allowed) - 1)],)
+    with tempfile.TemporaryDirectory(prefix="iolab-experiment-") as folder:
+        configs = Path(folder)
+        # A container's user reads it.
+        configs.chmod(0o755)
+        here = Processes(server_cpus, client_cpus, configs=configs)
+        with _containers(manner, configs, server_cpus, client_cpus) or here as place:
+            yield Means(
+                place=place,
+                here=here,
+                everywhere=Processes(allowed, client_cpus, configs=configs),
+                configs=configs,
+                quick=manner.quick,
+                server_cpus=server_cpus,
+                client_cpus=client_cpus,
+                seed=random.SystemRandom().randrange(2**32) if manner.seed is None else manner.seed,
+                python=manner.python,
+            )
 
-        reason = containers.unavailable()
-        if reason is None:
-            return containers.Containers(
-                list(MODELS.values()), server_cpus, client_cpus, configs=configs,
-                notice=lambda text: click.echo(text, err=True),
-            )  # fmt: skip
-        if name == CONTAINERS:
-            raise click.ClickException(f"no containers: {reason}")
-        click.echo(f"measuring plain processes: {reason}", err=True)
-    return Processes(server_cpus, client_cpus, configs=configs)
+
+def _containers(
+    manner: Manner, configs: Path, server_cpus: tuple[int, ...], client_cpus: tuple[int, ...]
+) -> Place | None:
+    """Containers to measure in, or None: then stderr is told why. Raises click.ClickException."""
+    if manner.place == PROCESSES:
+        return None
+    # The SDK is slow to import.
+    from iolab_client.compare import containers
+
+    reason = containers.unavailable()
+    if reason is None:
+        notice = partial(click.echo, err=True)
+        # Each server's container is made when it is first needed.
+        return containers.Containers(
+            (), server_cpus, client_cpus, pause=manner.pause or None, configs=configs, notice=notice
+        )
+    if manner.place == CONTAINERS:
+        raise click.ClickException(f"no containers: {reason}")
+    click.echo(f"measuring plain processes: {reason}", err=True)
+    return None
 
 
 def _telling(claim: Claim) -> Callable[[str], None]:

@@ -138,10 +138,7 @@ class Containers:
         if self._listed(PROJECT_LABEL + "=" + PROJECT):
             self._remove()
         self._undo.callback(self._remove)
-        services = [*(model.service for model in self._models), CLIENT]
-        self._compose("up", "--no-start", "--no-build", "--quiet-pull", *services)
-        for one in self._docker.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={PROJECT}"}):
-            self._by_service[one.labels[SERVICE_LABEL]] = one
+        self._make(*(model.service for model in self._models), CLIENT)
         self._undo.callback(self._unpause, paused := [])
         for other in self._others():
             project = other["Labels"].get(PROJECT_LABEL, "")
@@ -151,6 +148,12 @@ class Containers:
                 with contextlib.suppress(APIError):
                     paused.append(other["Id"])
                     self._docker.api.pause(other["Id"])
+
+    def _make(self, *services: str) -> None:
+        """Have Compose make these containers and those that they need, without starting them."""
+        self._compose("up", "--no-start", "--no-build", "--quiet-pull", *services)
+        for one in self._docker.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={PROJECT}"}):
+            self._by_service.setdefault(one.labels[SERVICE_LABEL], one)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -239,7 +242,12 @@ class Containers:
 
     @contextlib.contextmanager
     def start(self, model: Model) -> Iterator[Started]:
-        """As Place has it; with the parts that the model needs, on the server's processors too."""
+        """As Place has it; with the parts that the model needs, on the server's processors too.
+
+        A model that was not named before is made now.
+        """
+        if model.service not in self._by_service:
+            self._make(model.service)
         with contextlib.ExitStack() as stack:
             problems = []
             for part in model.parts:

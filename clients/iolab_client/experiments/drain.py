@@ -35,7 +35,7 @@ SHOWS = Shows(
 def measure(bench: Bench) -> None:
     """How many of those who have asked are answered after the stop."""
     sides = [Side(name=name + how, model=name) for name in NAMES for how in ("", KILLED)]
-    for turn in bench.turns(*sides, twin=False, here=True, rounds=bench.pick(1, 5)):
+    for turn in bench.turns(*sides, twin=False, place=bench.means.here, rounds=bench.pick(1, 5)):
         for seconds in DRAINS:
             settings = {"drain_seconds": seconds, "drain_quiet_seconds": 0.1, "work": {"wait_ms": WAIT_MS}}
             with turn.server(**settings) as server, contextlib.ExitStack() as stack:

@@ -29,14 +29,14 @@ SHOWS = Shows(across="threads", values={"rate": "answers/s", "busy": "processors
 
 def measure(bench: Bench) -> None:
     """The same interpreter, twice."""
-    cpus = bench.allowed
+    cpus = bench.means.allowed
     if len(cpus) < 2:
         raise Missing("a second processor")
-    interpreters = Interpreters(bench.python, os.environ.get("FREE_THREADED_IMAGE"))
-    places = {name: interpreters.place(bench, lock=lock) for name, lock in ((LOCKED, True), (FREE, False))}
-    settings = {"work": {"cpu_us": COMPUTES_US}, "cpus": cpus, "workers": len(cpus)}
+    interpreters = Interpreters(bench.means.python, os.environ.get("FREE_THREADED_IMAGE"))
+    places = {name: interpreters.place(bench.means, lock=lock) for name, lock in ((LOCKED, True), (FREE, False))}
+    settings = {"work": {"cpu_us": COMPUTES_US}, "workers": len(cpus)}
     sides = [Side(name=name, model=MODEL, settings=settings) for name in places]
-    for turn in bench.turns(*sides, places=places):
+    for turn in bench.turns(*sides, place=places):
         with turn.server() as server:
             expected = (STARVED, UNSTABLE, NOISY)
             turn.load(server, at=len(cpus), connections=CLIENTS_EACH * len(cpus), expected=expected)

@@ -31,15 +31,15 @@ SHOWS = Shows(
 
 def measure(bench: Bench) -> None:
     """One, and as many as there are processors. The generator takes little of them."""
-    cpus = bench.allowed
+    cpus = bench.means.allowed
     if len(cpus) < 2:
         raise Missing("a second processor")
-    settings = {"work": {"cpu_us": COMPUTES_US}, "cpus": cpus}
+    settings = {"work": {"cpu_us": COMPUTES_US}}
     sides = (
         Side(name=PROCESSES, model=PROCESSES, settings=settings),
         Side(name=THREADS, model=THREADS, settings=settings),
     )
-    for turn in bench.turns(*sides, here=True):
+    for turn in bench.turns(*sides, place=bench.means.everywhere):
         for count in (1, len(cpus)):
             with turn.server(**{"processes" if turn.side.model == PROCESSES else "workers": count}) as server:
                 expected = (STARVED, UNSTABLE, NOISY)

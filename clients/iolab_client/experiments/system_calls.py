@@ -14,12 +14,11 @@ from iolab_client.trial.bench import Bench, Side
 from iolab_client.trial.finding import Finding, found
 from iolab_client.trial.seen import Seen
 from iolab_client.trial.shows import Shows
-from iolab_client.trial.system_calls import counted
+from iolab_client.trial.system_calls import note_calls
 
 CLIENTS = (1, 64)
 THREADS, LOOP, RING = "thread_per_connection", "epoll_loop", "io_uring_ring"
 OTHERS = ("select_loop", "epoll_pool", "asyncio_streams")
-ANSWERS = 4000
 TOLERANCE = 0.1
 SHOWS = Shows(across="clients", values={"calls": "system calls per answer"}, draws="calls")
 
@@ -27,17 +26,9 @@ SHOWS = Shows(across="clients", values={"calls": "system calls per answer"}, dra
 def measure(bench: Bench) -> None:
     """Calls over answers; ptrace slows each, so that nothing else is read from it."""
     sides = [Side(name=name, model=name) for name in (THREADS, LOOP, RING, *OTHERS)]
-    for turn in bench.turns(*sides, twin=False, here=True, rounds=bench.pick(1, 3)):
+    for turn in bench.turns(*sides, twin=False, place=bench.means.here, rounds=bench.pick(1, 3)):
         for clients in CLIENTS:
-            with turn.server() as server:
-                assert server.pid is not None
-                with counted(server.pid) as calls:
-                    one = turn.place.load(
-                        server,
-                        bench.plan(connections=clients, requests=ANSWERS, duration_seconds=30.0, warmup_seconds=0.0),
-                    )
-                answers = one.answers + one.late
-                turn.note(at=clients, calls=calls.total() / max(1, answers), answers=answers)
+            note_calls(turn, at=clients, connections=clients)
 
 
 def judge(seen: Seen) -> Finding:

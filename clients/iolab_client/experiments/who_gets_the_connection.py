@@ -37,9 +37,9 @@ SHOWS = Shows(
 
 def measure(bench: Bench) -> None:
     """Who got how many of those who came in turn; then what a crowd is answered."""
-    settings = {"processes": PROCESSES, "cpus": bench.allowed, "work": {"cpu_us": 200}}
+    settings = {"processes": PROCESSES, "work": {"cpu_us": 200}}
     sides = [Side(name=way, model=MODEL, settings={**settings, "accept": way}) for way in (OWN, SHARED, ONE)]
-    for turn in bench.turns(*sides, here=True):
+    for turn in bench.turns(*sides, place=bench.means.everywhere):
         with turn.server() as server:
             with silent(server, CLIENTS):
                 families = admin.metrics(server.target)

@@ -61,41 +61,40 @@ QUICK = Pace(rounds=3, seconds=0.5, warmup_seconds=0.15)
 FULL = Pace(rounds=7, seconds=2.0, warmup_seconds=0.5)
 
 
-class Bench:
-    """One experiment's servers, loads and points. `configs` is the folder that the place's servers read."""
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What all experiments of one call are measured with.
 
-    def __init__(
-        self,
-        place: Place,
-        here: Place,
-        configs: Path,
-        *,
-        quick: bool,
-        server_cpus: tuple[int, ...],
-        client_cpus: tuple[int, ...],
-        seed: int,
-        python: str | None = None,
-        tell: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self.place = place
-        # Plain processes of this machine, for what cannot be done to a container.
-        self.here = here
-        self.configs = configs
-        self.quick = quick
-        self.pace = QUICK if quick else FULL
-        self.server_cpus = server_cpus
-        self.client_cpus = client_cpus
-        # The interpreter that `--python` names.
-        self.python = python
-        self._points: dict[tuple[str, float, int], Point] = {}
-        self._order: list[str] = []
-        self._random = Random(seed)
-        self._tell = tell
+    `here`: plain processes of this machine, for what cannot be done to a container; `everywhere`: the same, on all
+    processors. `configs`: the folder that all servers read. `python`: the interpreter that `--python` names.
+    """
+
+    place: Place
+    here: Place
+    everywhere: Place
+    configs: Path
+    quick: bool
+    server_cpus: tuple[int, ...]
+    client_cpus: tuple[int, ...]
+    seed: int
+    python: str | None = None
 
     @property
     def allowed(self) -> list[int]:
         """All processors that may be used."""
         return sorted({*self.server_cpus, *self.client_cpus})
+
+
+class Bench:
+    """One experiment's rounds, loads and points. `tell` hears whose turn it is."""
+
+    def __init__(self, means: Means, tell: Callable[[str], None] = lambda text: None) -> None:
+        self.means = means
+        self.pace = QUICK if means.quick else FULL
+        self._points: dict[tuple[str, float, int], Point] = {}
+        self._order: list[str] = []
+        self._random = Random(means.seed)
+        self._tell = tell
 
     @property
     def points(self) -> list[Point]:
@@ -112,27 +111,26 @@ class Bench:
 
     def pick(self, quick: Any, full: Any) -> Any:
         """The one that is asked for."""
-        return quick if self.quick else full
+        return quick if self.means.quick else full
 
     def turns(
         self,
         *sides: Side,
         twin: bool = True,
-        here: bool = False,
-        places: Mapping[str, Place] | None = None,
+        place: Place | Mapping[str, Place] | None = None,
         rounds: int | None = None,
     ) -> Iterator[Turn]:
         """Each side in each round; the first one twice, unless nothing is timed.
 
-        `here`: as plain processes; `places`: each side at a place of its own.
+        `place`: elsewhere than all others; by the name of the side, each at a place of its own.
         """
         entered = [*sides, *([replace(sides[0], name=f"{sides[0].name}{AGAIN}")] * twin)]
-        self._order = [side.name for side in entered]
+        self._order = list(dict.fromkeys([*self._order, *(side.name for side in entered)]))
         for number in range(1, (rounds or self.pace.rounds) + 1):
             for side in self._random.sample(entered, len(entered)):
                 self._tell(f"round {number}: {side.name}")
-                place = self.here if here else self.place
-                yield Turn(self, (places or {}).get(side.name.removesuffix(AGAIN), place), side, number)
+                own = place[side.name.removesuffix(AGAIN)] if isinstance(place, Mapping) else place
+                yield Turn(self, own or self.means.place, side, number)
 
     def plan(self, **asked: Any) -> Plan:
         """A load of this pace."""
@@ -141,7 +139,7 @@ class Bench:
         pace = {
             "duration_seconds": self.pace.seconds,
             "warmup_seconds": self.pace.warmup_seconds,
-            "cpus": self.client_cpus,
+            "cpus": self.means.client_cpus,
         }
         return Plan(**{**pace, **asked})
 
@@ -159,7 +157,7 @@ class Turn:
     def server(self, **settings: Any) -> Iterator[Started]:
         """A fresh one of this side, with more settings than the side has. Raises PlaceFailed."""
         model = MODELS[self.side.model]
-        write_configs(self.bench.configs, model, {**self.side.settings, **settings})
+        write_configs(self.bench.means.configs, model, {**self.side.settings, **settings})
         with self.place.start(model) as started:
             yield started
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from iolab_client.compare.places import Processes
 from iolab_client.trial.finding import Missing
 
 if TYPE_CHECKING:
-    from iolab_client.trial.bench import Bench
+    from iolab_client.trial.bench import Means
 
 # With all that a server has loaded: a module in C that does not say that it can do without turns the lock on again.
 ASK = "import sys, iolab.run.serve, iolab.models.epoll_pool; print(sys._is_gil_enabled())"
@@ -29,9 +28,9 @@ class Interpreters:
             )
         self._path, self._image = path, image
 
-    def place(self, bench: Bench, *, lock: bool) -> Processes:
+    def place(self, means: Means, *, lock: bool) -> Processes:
         """Plain processes on it. Raises Missing where the lock is not as it is asked for."""
-        command = self._command(bench, lock)
+        command = self._command(means, lock)
         try:
             asked = subprocess.run(
                 [*command, "-P", "-c", ASK], capture_output=True, text=True, timeout=ASK_SECONDS, check=False
@@ -44,14 +43,14 @@ class Interpreters:
             raise Missing(
                 f"an interpreter that can run {wanted} its lock: {self._path or self._image} says: {said[-1]}"
             )
-        return Processes(bench.server_cpus, bench.client_cpus, configs=bench.configs, command=command)
+        return Processes(means.allowed, means.client_cpus, configs=means.configs, command=command)
 
-    def _command(self, bench: Bench, lock: bool) -> list[str]:
+    def _command(self, means: Means, lock: bool) -> list[str]:
         variable = f"PYTHON_GIL={int(lock)}"
         if self._path:
             return ["env", variable, self._path]
-        cpus = ",".join(map(str, sorted(os.sched_getaffinity(0) | set(bench.allowed))))
+        cpus = ",".join(map(str, means.allowed))
         return [
             "docker", "run", "--rm", "--init", "--network", "host", "--cpuset-cpus", cpus, "--env", variable,
-            "--volume", f"{bench.configs}:{bench.configs}:ro", "--entrypoint", "python", str(self._image),
+            "--volume", f"{means.configs}:{means.configs}:ro", "--entrypoint", "python", str(self._image),
         ]  # fmt: skip

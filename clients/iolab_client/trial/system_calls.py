@@ -12,10 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from iolab_client.trace import refusal
+from iolab_client.trial.bench import Turn
 from iolab_client.trial.finding import Missing
 
+ANSWERS = 4000
+LOAD_SECONDS = 60.0
 ATTACH_SECONDS = 20.0
 END_SECONDS = 30.0
 TICK_SECONDS = 0.02
@@ -49,6 +53,19 @@ def counted(pid: int) -> Iterator[Counter[str]]:
                 tracer.kill()
                 tracer.wait()
         calls.update(parse(summary.read_text()))
+
+
+def note_calls(turn: Turn, *, at: float, **asked: Any) -> None:
+    """Note the calls per answer of a fresh server under so many requests. ptrace slows each: nothing else is noted.
+
+    Raises Missing.
+    """
+    with turn.server() as server:
+        assert server.pid is not None
+        with counted(server.pid) as calls:
+            plan = turn.bench.plan(requests=ANSWERS, duration_seconds=LOAD_SECONDS, warmup_seconds=0.0, **asked)
+            one = turn.place.load(server, plan)
+        turn.note(at=at, calls=calls.total() / max(1, one.answers + one.late))
 
 
 def parse(summary: str) -> dict[str, int]:

@@ -55,7 +55,7 @@ def put_on_trial(claim: Claim, bench: Bench, predicted: Word | None = None) -> T
         missing = str(error)
     return Trial(
         name=claim.name,
-        quick=bench.quick,
+        quick=bench.means.quick,
         seconds=round(time.monotonic() - began, 1),
         missing=missing,
         predicted=predicted,

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from iolab.server.errors import CannotServe
 from iolab.task_queue.address import BY_SERVER, NO_BROKER, RETRY_SECONDS, START_SECONDS, STARTED_BY, program
@@ -52,8 +52,10 @@ def own_broker(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
+def own_worker(url: str, output: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A worker as a process on this machine, until the end of the block, for a broker without a password.
+
+    It writes its log to `output`, or to where ours goes.
 
     Raises CannotServe if it does not take tasks within START_SECONDS.
     """
@@ -65,7 +67,7 @@ def own_worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
         environment |= {"IOLAB_BROKER_URL": url, "IOLAB_READY_FILE": "/dev/stdin", STARTED_BY: BY_SERVER}
         command = [sys.executable, "-P", "-m", "iolab.task_queue.worker"]
         try:
-            worker = stack.enter_context(_child(command, env=environment, stdin=theirs))
+            worker = stack.enter_context(_child(command, env=environment, stdin=theirs, stdout=output, stderr=output))
         finally:
             os.close(theirs)
         poll = select.poll()

@@ -325,7 +325,12 @@ def test_drain(short: float, long: float, word: str) -> None:
 
 @pytest.mark.parametrize(
     ("four", "lost", "swing", "word"),
-    [(190, 0, STEADY, HOLDS), (60, 0, STEADY, FAILS), (190, 3, STEADY, FAILS), (190, 0, WILD, CANNOT_TELL)],
+    [
+        (190, 0, STEADY, HOLDS),
+        (60, 0, STEADY, FAILS),
+        (190, 3, STEADY, FAILS),
+        (190, 0, WILD, CANNOT_TELL),
+    ],
 )
 def test_queue_decouples(four: float, lost: float, swing: Sequence[float], word: str) -> None:
     rates = {1: 48.0, 2: 95.0, 3: 120.0, 4: four}
@@ -348,3 +353,11 @@ def test_free_threads(free: float, swing: Sequence[float], word: str) -> None:
 
 def test_each_claim_has_its_test() -> None:
     assert {f"test_{name.replace('-', '_')}" for name in claims.names()} <= set(globals())
+
+
+def test_a_worker_that_had_no_task_when_it_was_killed_tells_nothing() -> None:
+    data: Data = {
+        ("task_queue", at): {"rate": rate, "errors": 0, "max": 0.2e6}
+        for at, rate in ((1, 48), (2, 95), (3, 120), (4, 190))
+    }
+    assert judged("queue-decouples", data).word == CANNOT_TELL

@@ -17,9 +17,19 @@ from iolab_client.trial.finding import CANNOT_TELL, DEPENDS, FAILS, HOLDS, Findi
 
 
 def tried(name: str, folder: Path, python: str | None = None) -> Finding:
-    place = Processes((0,), (0,), configs=folder)
-    made = bench.Bench(place, place, folder, quick=True, server_cpus=(0,), client_cpus=(0, 1), seed=1, python=python)
-    return trials.put_on_trial(claims.find(name), made).finding
+    place = Processes((), (), configs=folder)
+    means = bench.Means(
+        place=place,
+        here=place,
+        everywhere=place,
+        configs=folder,
+        quick=True,
+        server_cpus=(0,),
+        client_cpus=(0, 1),
+        seed=1,
+        python=python,
+    )
+    return trials.put_on_trial(claims.find(name), bench.Bench(means)).finding
 
 
 @pytest.mark.parametrize(("workers", "word"), [(pool_cap.WORKERS, HOLDS), (16, FAILS)])

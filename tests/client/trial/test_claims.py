@@ -11,7 +11,7 @@ from iolab.registry import MODELS
 from iolab_client.compare.places import Processes
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
-from iolab_client.trial.bench import Bench, Side, write_configs
+from iolab_client.trial.bench import Bench, Means, Side, write_configs
 from iolab_client.trial.finding import CANNOT_TELL
 from iolab_client.trial.seen import Point
 
@@ -60,7 +60,18 @@ def test_a_server_reads_the_built_in_defaults_and_what_the_experiment_sets(tmp_p
 
 def test_what_is_noted_of_one_spot_is_one_point_in_the_order_of_the_sides(tmp_path: Path) -> None:
     here = Processes((0,), (0,))
-    bench = Bench(here, here, tmp_path, quick=True, server_cpus=(0,), client_cpus=(0,), seed=1)
+    bench = Bench(
+        Means(
+            place=here,
+            here=here,
+            everywhere=here,
+            configs=tmp_path,
+            quick=True,
+            server_cpus=(0,),
+            client_cpus=(0,),
+            seed=1,
+        )
+    )
     for turn in bench.turns(Side(name="b", model="epoll_loop"), Side(name="a", model="poll_loop"), rounds=2):
         turn.note(at=1, rate=2.0, doubt="NOISY: others")
         turn.note(at=1, busy=1 / 3)
