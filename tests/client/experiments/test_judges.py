@@ -318,7 +318,7 @@ def test_drain(short: float, long: float, word: str) -> None:
         (name + how, at): {"answered": 0 if how else count}
         for name in ("thread_per_connection", "asyncio_streams")
         for how in ("", ", killed")
-        for at, count in ((0.2, short), (3.0, long))
+        for at, count in ((0.2, short), (10.0, long))
     }
     assert judged("drain", data, swing=(1, 1, 1)).word == word
 
