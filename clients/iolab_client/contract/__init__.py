@@ -1,1 +1,1 @@
-"""The contract on the wire: the clauses, who examines them, and the peers and bytes they are examined with."""
+"""The contract on the wire: the clauses, the check, and the peers and bytes that it uses."""

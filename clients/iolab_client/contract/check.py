@@ -13,20 +13,20 @@ from iolab_client.servers.explain import explain
 from iolab_client.servers.targets import Target
 
 DEADLINE_SECONDS = 20.0
-# A check mostly waits, so several are made at once; more would make a crowded machine miss deadlines.
+# A check mostly waits, so several run at once; more would make a busy machine miss deadlines.
 CHECKS_AT_ONCE = 6
 OK = "ok"
 FAIL = "FAIL: "
 UNSEEN = "not from outside"
 
 
-# What each clause came to, by its name: OK, FAIL with the reason, or UNSEEN with the reason.
+# The result of each clause, by its name: OK, FAIL with the reason, or UNSEEN with the reason.
 Verdicts = dict[str, str]
 
 
 @contextmanager
 def checkers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that check several servers at once. Whoever interrupts waits for those that have begun only."""
+    """Threads that check several servers at once. After an interrupt only the checks that have begun are finished."""
     pool = ThreadPoolExecutor(CHECKS_AT_ONCE)
     try:
         yield pool
@@ -40,7 +40,7 @@ def check(
     tell: Callable[[str], None] = lambda clause: None,
     oracle: Oracle = UPPER_CASE,
 ) -> Verdicts:
-    """Every clause's verdict on one server. `tell` is called with the name of each clause that begins."""
+    """Every clause's verdict on one server. `tell` is called with the name of each clause as it begins."""
     try:
         subject = examine(target, deadline_seconds, oracle)
     except OSError as error:

@@ -1,9 +1,9 @@
 """The contract on the wire, clause by clause, as a user can see it from outside.
 
-A clause is a function of a `Subject`: it returns when the server keeps the clause, raises Broken when it does not, and
-Unseen when that can't be told from here. An OSError, a deadline among them, means broken too. The name of the function
-is the clause's name, its docstring what it says. No clause judges speed, and none holds more than `Subject.at_once`
-connections: a pool serves no more than it has workers, and somebody else may hold some of them.
+A clause is a function of a `Subject`: it returns if the server keeps the clause, raises Broken if it does not, and
+Unseen if that can't be told from here. An OSError, also a passed deadline, means broken too. The function's name is the
+clause's name, its docstring the clause's text. No clause judges speed, and none holds more than `Subject.at_once`
+connections: a pool serves as many as it has workers, and other clients may hold some of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from iolab_client.servers.explain import explain
 
 STREAM_BYTES = 4096 * KIB
 UNREAD_BYTES = 1024 * KIB
-# What a late reader reads at once.
+# How much a late reader reads at once.
 CHUNK_BYTES = 4 * KIB
 
 
@@ -49,7 +49,7 @@ def order(subject: Subject) -> None:
 
 
 def split(subject: Subject) -> None:
-    """The same bytes one at a time are answered the same, each without waiting for more."""
+    """The same bytes sent one at a time get the same answers, each without waiting for more."""
     data = payload.ALL_BYTES
     with subject.connect() as peer:
         got = peers.drip(peer, data, deadline_seconds=subject.deadline())
@@ -57,7 +57,7 @@ def split(subject: Subject) -> None:
 
 
 def half_close(subject: Subject) -> None:
-    """After the client's FIN everything owed is sent, then the server closes."""
+    """After the client's FIN the server sends everything owed, then closes."""
     subject.exchange(b"hi", "hi")
     subject.exchange(b"", "a client that says nothing and goes")
     with subject.connect() as peer:
@@ -68,7 +68,7 @@ def half_close(subject: Subject) -> None:
 
 
 def late_reader(subject: Subject) -> None:
-    """A client that half-closes when nothing more is taken, and reads only then, in small pieces, gets every byte."""
+    """A client that half-closes when the server takes no more, and then reads in small pieces, gets every byte."""
     subject.require_patience()
     data = payload.make(subject.size(subject.held_bytes), seed=2)
     deadline_seconds = subject.deadline(subject.answers(len(data)))
@@ -80,7 +80,7 @@ def late_reader(subject: Subject) -> None:
 
 
 def back_pressure(subject: Subject) -> None:
-    """From a client that never reads, the server takes high_water, a read and what the kernel holds; no more."""
+    """From a client that never reads, the server takes high_water, a read and what the kernel holds, and no more."""
     subject.require_patience()
     bound = subject.held_bytes
     if bound > MOST_ANSWERS * subject.settings.buffer_size:
@@ -97,7 +97,7 @@ def back_pressure(subject: Subject) -> None:
 
 
 def never_reads(subject: Subject) -> None:
-    """A client that never reads stalls nobody else."""
+    """A client that never reads stalls no other."""
     subject.require_connections(3)
     subject.require_patience()
     with subject.connect() as earlier, subject.connect(small_buffers=True) as stuck:
@@ -109,7 +109,7 @@ def never_reads(subject: Subject) -> None:
 
 
 def silent_clients(subject: Subject) -> None:
-    """Silent clients stall nobody; none hears a word before it says one, and each is answered when it does."""
+    """Silent clients stall no other; each is sent nothing before it speaks, and is answered when it does."""
     subject.require_connections(2)
     subject.require_patience()
     count = subject.at_once - 1
@@ -124,7 +124,7 @@ def silent_clients(subject: Subject) -> None:
 
 
 def many_clients(subject: Subject) -> None:
-    """Clients at the same time are all answered while all are there, each with its own bytes."""
+    """Many clients at once are all answered while all are connected, each with its own bytes."""
     subject.require_bytes()
     count = subject.at_once
     data = [payload.make(subject.size(64 * KIB), seed=seed) for seed in range(count)]
@@ -139,7 +139,7 @@ def many_clients(subject: Subject) -> None:
 
 
 def broken_peers(subject: Subject) -> None:
-    """A peer's fault (reset at rest, with bytes on the way, after its FIN; gone) ends its connection only."""
+    """A peer's fault (a reset at rest, with bytes in flight or after its FIN; a close) ends its connection only."""
     subject.require_connections(2)
     data = payload.make(subject.size(UNREAD_BYTES), seed=3)
     with subject.connect() as steady:
@@ -156,11 +156,11 @@ def broken_peers(subject: Subject) -> None:
                         peer.send(b"last words")
                         peers.half_close(peer)
                 except OSError as error:
-                    # What the client before did may have hurt this one.
+                    # The previous client's fault may have hurt this one.
                     raise Broken(f"a client before its {fault}: {explain(error)}") from None
                 if "reset" in fault:
                     peers.reset(peer)
-            # More than once: the first answer may have been under way when the fault came.
+            # More than once: the first answer may have been in flight when the fault came.
             for _ in range(3):
                 subject.ask(steady, b"beside", f"the client beside, after a {fault}")
     subject.exchange(b"after", "a client after the faults")
@@ -192,7 +192,7 @@ def max_connections(subject: Subject) -> None:
 
 
 def idle_seconds(subject: Subject) -> None:
-    """A connection on which no byte moved for idle_seconds is closed, and not before."""
+    """A connection on which no byte moves for idle_seconds is closed, and not earlier."""
     if not subject.has_settings:
         raise Unseen(f"its idle_seconds is not known: {subject.no_admin}")
     idle = subject.settings.idle_seconds
@@ -205,13 +205,13 @@ def idle_seconds(subject: Subject) -> None:
         silent_since = time.monotonic()
         peers.read_to_end(peer, deadline_seconds=idle + subject.deadline())
         lasted = time.monotonic() - silent_since
-    # The server counts from its last byte, which it sent a moment before it was read here.
+    # The server counts from when it sent its last byte, a moment before that was read here.
     if lasted < 0.8 * idle:
         raise Broken(f"a silent client was closed after {lasted:.2f} s, expected {idle:g} s")
 
 
 def nothing_left(subject: Subject) -> None:
-    """When the clients are gone, no connection and no descriptor of theirs is left behind."""
+    """When the clients are gone, none of their connections and descriptors is left behind."""
     if not subject.before:
         raise Unseen(subject.no_admin)
     deadline = Deadline(subject.deadline_seconds)
@@ -239,7 +239,7 @@ def stop(subject: Subject) -> None:
 
 
 def capacity(subject: Subject) -> None:
-    """Out of descriptors or threads, the server pauses accepting, serves who is there, and recovers."""
+    """Out of descriptors or threads, the server pauses accepting, serves connected clients, and recovers."""
     raise Unseen("the limits of another process can't be lowered from here")
 
 

@@ -1,4 +1,4 @@
-"""The option --expect: what a server owes for what it is sent, so that anybody's server can be asked and loaded."""
+"""The option --expect: what a server owes for the bytes it is sent, so that any server can be checked and loaded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ VALUES = 256
 
 
 class Expect(click.ParamType[str]):
-    """`upper`, `same`, `none`, or a file of 256 bytes: the byte at n is what the server makes of the byte n."""
+    """`upper`, `same`, `none`, or a file of 256 bytes: the byte at n is what the server makes of byte n."""
 
     name = "ORACLE"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
-        """What a plan's `expect` is. Raises click.BadParameter."""
+        """The value of a plan's `expect`. Raises click.BadParameter."""
         if value in (UPPER, SAME, NONE):
             return str(value)
         quoted = shortened(str(value))

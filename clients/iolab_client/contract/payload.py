@@ -7,38 +7,38 @@ import random
 from iolab_client.results.measurement import NONE, SAME, UPPER
 
 ALL_BYTES = bytes(range(256))
-# Spelled out instead of bytes.upper(), which the servers may use: an oracle must not share their mistake.
+# Spelled out instead of bytes.upper(), which the servers use: an oracle must not share their mistakes.
 _UPPER = bytes(byte - 32 if ord("a") <= byte <= ord("z") else byte for byte in range(256))
 
 
 def make(size_bytes: int, seed: int | str = 0) -> bytes:
-    """Bytes of this seed alone, the same each time: random, so that a lost or exchanged piece shows."""
+    """Random bytes, so that a lost or exchanged piece shows; the same seed makes the same ones."""
     return random.Random(seed).randbytes(size_bytes)
 
 
 class Oracle:
-    """Knows what a server owes for what it is sent; `expect` is a plan's: upper, same, none or a table in hexadecimal.
+    """Knows what a server owes for what it is sent; `expect` is a plan's: upper, same, none or a hexadecimal table.
 
-    A server makes each byte into one byte, which depends on no other, so that it does not matter how a stream is cut.
+    A server makes each byte into one byte, which depends on no other, so it does not matter how a stream is split.
     """
 
     def __init__(self, expect: str = UPPER) -> None:
-        # Whether it knows more than how many bytes are due.
+        # Whether it knows the bytes that are due, and not only their number.
         self.knows_bytes = expect != NONE
         self._table = None if expect in (SAME, NONE) else _UPPER if expect == UPPER else bytes.fromhex(expect)
 
     def answer(self, data: bytes) -> bytes:
-        """What is due for `data`; where the bytes are not known, as many of them."""
+        """What is due for `data`; if the bytes are not known, any of that number."""
         return data.translate(self._table) if self._table else data
 
     def difference(self, got: bytes, sent: bytes) -> str | None:
-        """The first place where `got` is not what is due for `sent`, in words; None where they are equal."""
+        """The first place where `got` is not what is due for `sent`, in words; None if they are equal."""
         due = self.answer(sent)
-        # Only how many there are is compared then.
+        # If the bytes are not known, only their number is compared.
         return difference(got, due if self.knows_bytes else got[: len(due)] + due[len(got) :])
 
 
-# The contract's.
+# The oracle of the contract.
 UPPER_CASE = Oracle()
 
 
@@ -48,7 +48,7 @@ def answer(data: bytes) -> bytes:
 
 
 def difference(got: bytes, expected: bytes) -> str | None:
-    """The first place where `got` is not `expected`, in words; None where they are equal."""
+    """The first place where `got` is not `expected`, in words; None if they are equal."""
     if got == expected:
         return None
     for position, (byte, due) in enumerate(zip(got, expected, strict=False)):

@@ -1,8 +1,8 @@
 """Peers, good and bad: the clients that a server must stand, shared by `check` and the tests.
 
-Everything here is one thread over blocking sockets and has a deadline: a server that does not answer costs
-seconds, never a run that hangs. Where the deadline passes, TimeoutError says how far things had come; where
-the server resets, refuses or breaks the connection, the ConnectionError of the system call comes through.
+All functions use one thread and blocking sockets, and have a deadline: a server that does not answer costs
+seconds, and never makes a run hang. If the deadline passes, TimeoutError says how far things had come; if the
+server resets, refuses or breaks the connection, the ConnectionError of the system call comes through.
 Sizes are bytes, times seconds.
 
     with connect(address) as peer:                a good peer: everything sent, half-closed, read to the end
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from iolab_client.servers.address import DEADLINE_SECONDS, Address, Deadline, connect
 
-# Nothing moved for this long: the other side has stopped. Long enough for a busy machine of one core.
+# If nothing moves for this long, the other side has stopped. Long enough for a busy machine of one core.
 QUIET_SECONDS = 0.5
-# The kernel doubles what is asked for and has a least of its own (socket(7): 2304 to receive, 4608 to send).
+# The kernel doubles the requested size and has a minimum (socket(7): 2304 to receive, 4608 to send).
 SMALL_BUFFER_BYTES = 4096
 READ_BYTES = 65536
 
@@ -33,18 +33,18 @@ def half_close(peer: socket.socket) -> None:
 
 
 def reset(peer: socket.socket) -> None:
-    """Close with RST in place of FIN, throwing away what is under way (socket(7), SO_LINGER with 0)."""
+    """Close with RST instead of FIN, discarding what is in flight (socket(7), SO_LINGER with 0)."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
 
 
 def ask(peer: socket.socket, data: bytes, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
-    """Send `data` and read as many bytes as it has; fewer if the server closed. The connection stays open."""
+    """Send `data` and read as many bytes as it has; fewer if the server closes. The connection stays open."""
     return _swap([peer], [data], Deadline(deadline_seconds), then_half_close=False)[0]
 
 
 def exchange(peer: socket.socket, data: bytes, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
-    """Send `data`, half-close, read to the end. It reads while it sends, so `data` may be of any size."""
+    """Send `data`, half-close, read to the end. This reads while it sends, so `data` may have any size."""
     return exchange_all([peer], [data], deadline_seconds=deadline_seconds)[0]
 
 
@@ -56,9 +56,9 @@ def exchange_all(
 
 
 def drip(peer: socket.socket, data: bytes, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
-    """Send one byte at a time, each after the answer to the one before, so that nothing can join them.
+    """Send one byte at a time, each after the answer to the previous one, so that they can't be joined.
 
-    Then half-closes; returns all that came, to the end. `deadline_seconds` are for each answer: there are many.
+    Then half-close; return all that came. `deadline_seconds` is for each answer, because there are many.
     """
     answers = bytearray()
     for position in range(len(data)):
@@ -70,7 +70,7 @@ def drip(peer: socket.socket, data: bytes, *, deadline_seconds: float = DEADLINE
 
 
 def read_exactly(peer: socket.socket, size: int, *, deadline_seconds: float = DEADLINE_SECONDS) -> bytes:
-    """The next `size` bytes; fewer if the server closed before."""
+    """The next `size` bytes; fewer if the server closes before."""
     deadline = Deadline(deadline_seconds)
     data = bytearray()
     while len(data) < size:
@@ -84,7 +84,7 @@ def read_exactly(peer: socket.socket, size: int, *, deadline_seconds: float = DE
 def read_to_end(
     peer: socket.socket, *, chunk_bytes: int = READ_BYTES, deadline_seconds: float = DEADLINE_SECONDS
 ) -> bytes:
-    """Everything that comes until the server closes, read in pieces of `chunk_bytes` at most."""
+    """Everything that comes until the server closes, read in pieces of at most `chunk_bytes`."""
     deadline = Deadline(deadline_seconds)
     data = bytearray()
     while True:
@@ -101,10 +101,10 @@ def flood(
     quiet_seconds: float = QUIET_SECONDS,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> int:
-    """Send and read nothing, until all of `data` is taken, or nothing more was for `quiet_seconds`.
+    """Send, and read nothing, until all of `data` is taken, or nothing more was for `quiet_seconds`.
 
-    Returns the bytes taken. Against a server with back-pressure that is `high_water`, a read, and what four
-    kernel buffers hold.
+    Returns the number of bytes taken. With back-pressure that is `high_water`, a read, and what four kernel
+    buffers hold.
     """
     deadline = Deadline(deadline_seconds)
     sent = 0
@@ -128,9 +128,9 @@ def slow_reader(
     quiet_seconds: float = QUIET_SECONDS,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> bytes:
-    """Connect with a small receive buffer and read nothing before the server stops taking; then chunks.
+    """Connect with a small receive buffer, and read only when the server takes no more; then in chunks.
 
-    Half-closes once all of `data` is sent and returns all that came, to the end.
+    Half-close once all of `data` is sent; return all that came.
     """
     deadline = Deadline(deadline_seconds)
     with connect(address, receive_buffer_bytes=receive_buffer_bytes, deadline_seconds=deadline_seconds) as peer:
@@ -142,7 +142,7 @@ def slow_reader(
 def silent(
     address: Address, count: int = 1, *, deadline_seconds: float = DEADLINE_SECONDS
 ) -> Iterator[list[socket.socket]]:
-    """`count` connections that say nothing; closed when the block ends."""
+    """`count` silent connections, closed when the block ends."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(connect(address, deadline_seconds=deadline_seconds)) for _ in range(count)]
 
@@ -157,7 +157,7 @@ def _receive(peer: socket.socket, limit: int, deadline: Deadline, undone: str) -
 
 @dataclass
 class _Swap:
-    """One connection's part of an exchange."""
+    """One connection's state in an exchange."""
 
     peer: socket.socket
     data: memoryview
@@ -168,11 +168,11 @@ class _Swap:
 
     @property
     def wants(self) -> int:
-        """What to wait for: the answer always, and room as long as there is something to send."""
+        """What to wait for: always the answer, and room while there is something to send."""
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.sent_bytes < len(self.data) else 0)
 
     def send(self) -> None:
-        # Pieces: one huge send would keep a whole answer from being read meanwhile.
+        # In pieces: during one huge send no answer would be read.
         self.sent_bytes += self.peer.send(self.data[self.sent_bytes : self.sent_bytes + READ_BYTES])
         self.finish_sending()
 
@@ -196,7 +196,7 @@ def _swap(
     sent_bytes: int = 0,
     chunk_bytes: int = READ_BYTES,
 ) -> list[bytes]:
-    """Send and read at once until each peer has ended: at the server's FIN, or at the last byte due."""
+    """Send and read concurrently until each peer has ended: at the server's FIN, or at the last byte due."""
     swaps = [
         _Swap(peer, memoryview(data), then_half_close, sent_bytes) for peer, data in zip(peers, payloads, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""A server under examination: what is known of it, and what every clause asks of it."""
+"""A server under check: what is known of it, and what the clauses need to test it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from iolab_client.servers.address import connect
 from iolab_client.servers.targets import Target, configured
 
 KIB = 1024
-# Little is on the way unseen, yet a full window is not probed in steps of 0.2 s, as with the smallest buffer.
+# Small, so that little is in flight unseen; with the smallest buffer a full window would be probed in steps of 0.2 s.
 SEND_BUFFER_BYTES = 64 * KIB
-# Answers that a stream is made of at least, so that a small buffer_size does not make it endless.
+# The most answers that a stream takes, so that a small buffer_size does not make it endless.
 ANSWERS = 512
-# Reads after which filling the kernel's buffers takes too long.
+# If it takes more reads to fill the kernel's buffers, that takes too long.
 MOST_ANSWERS = 16384
 POOL_AT_ONCE = 3
 AT_ONCE = 64
-# An idle_seconds above this is believed: trying would take too long.
+# An idle_seconds above this is not tested: it would take too long.
 PATIENCE_SECONDS = 10
-# The metrics that go back to what they were when all clients are gone, and what they count.
+# The metrics that return to their values once all clients are gone, and what they count.
 OPEN = "iolab_connections_open"
 LEFT_BEHIND = {
     OPEN: "open connections",
     "iolab_process_open_descriptors": "descriptors",
 }
-# tcp(7): the most that the kernel keeps to receive and to send, for one connection, where it can't be read.
+# tcp(7): the largest receive and send buffer of a connection, used if the sysctl can't be read.
 KERNEL_BUFFERS = {"tcp_rmem": 6 * KIB * KIB, "tcp_wmem": 4 * KIB * KIB}
 
 
@@ -50,18 +50,18 @@ class Unseen(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A server under examination."""
+    """A server under check."""
 
     target: Target
-    # As far as they are known: by /metrics, else by the YAML files, else the defaults.
+    # As far as they are known: from /metrics, else from the YAML files, else the defaults.
     settings: Settings
     deadline_seconds: float
-    # What LEFT_BEHIND names, before the first clause, as far as the admin port tells; and why it tells nothing.
+    # The values of LEFT_BEHIND before the first clause, as far as the admin port shows them; and why it shows none.
     before: dict[str, float] = field(default_factory=dict)
     no_admin: str = "/metrics does not tell"
     # What it owes for what it is sent.
     oracle: payload.Oracle = payload.UPPER_CASE
-    # Whether `settings` are its own: of a server that is none of ours nobody knows them.
+    # Whether `settings` are the server's own: those of a server that is not iolab's are unknown.
     has_settings: bool = True
     _held: list[socket] = field(default_factory=list)
 
@@ -75,29 +75,29 @@ class Subject:
 
     @property
     def answer_seconds(self) -> float:
-        """What the work dial adds to each answer."""
+        """How long the work dial delays each answer."""
         return self.settings.work.wait_ms / 1e3 + self.settings.work.cpu_us / 1e6
 
     @property
     def held_bytes(self) -> int:
-        """The most that server and kernel may hold for a client that reads nothing."""
+        """The most bytes that server and kernel may hold for a client that reads nothing."""
         return self.settings.high_water + self.settings.buffer_size + kernel_bytes()
 
     @property
     def quiet_seconds(self) -> float:
-        """When nothing moved for so long, the server has stopped, and is not only slow."""
+        """If nothing moves for this long, the server has stopped, and is not only slow."""
         return peers.QUIET_SECONDS + 4 * self.answer_seconds
 
     def deadline(self, answers: int = 8) -> float:
-        """Seconds to wait for so many answers, on a model that makes them one after the other."""
+        """Seconds to wait for this many answers from a model that makes them one after the other."""
         return self.deadline_seconds + 2 * answers * self.answer_seconds
 
     def size(self, wanted_bytes: int) -> int:
-        """`wanted_bytes`, or less where the server reads in pieces so small that it would take too long."""
+        """`wanted_bytes`, or fewer if the server reads in such small pieces that it would take too long."""
         return min(wanted_bytes, ANSWERS * self.settings.buffer_size)
 
     def answers(self, size: int) -> int:
-        """How many answers `size` bytes are made of, as far as the reads are full."""
+        """How many answers `size` bytes take, if reads are full."""
         return 8 + 4 * size // self.settings.buffer_size
 
     def connect(self, *, small_buffers: bool = False) -> socket:
@@ -113,14 +113,14 @@ class Subject:
         return peer
 
     def _wait_for_room(self) -> None:
-        """Where few connections are held, wait until the server has seen those end that were closed here.
+        """If the server holds few connections, wait until it has seen the end of those that were closed here.
 
-        It closes a connection before it strikes it off its books, and until then counts it.
+        It still counts a connection for a moment after it has closed it.
         """
         if not 0 < (self.settings.max_connections or 0) < 2 * AT_ONCE:
             return
         self._held[:] = [peer for peer in self._held if peer.fileno() >= 0]
-        # One that stays is not waited for any longer: nothing_left tells of it.
+        # A connection that stays longer is reported by nothing_left.
         deadline = time.monotonic() + self.quiet_seconds
         while time.monotonic() < deadline:
             count = self.open_connections()
@@ -129,7 +129,7 @@ class Subject:
             time.sleep(0.01)
 
     def open_connections(self) -> float | None:
-        """How many connections the server counts as open, if it tells."""
+        """How many connections the server counts as open; None if it does not show that."""
         if OPEN not in self.before:
             return None
         try:
@@ -152,7 +152,7 @@ class Subject:
         self.compare(got, data, whose)
 
     def flood(self, peer: socket, data: bytes, *, quiet_seconds: float | None = None) -> int:
-        """The bytes taken of `data` while nothing is read. Raises TimeoutError where that has no end."""
+        """How many bytes of `data` are taken while nothing is read. Raises TimeoutError if that does not end."""
         return peers.flood(
             peer,
             data,
@@ -166,28 +166,28 @@ class Subject:
             raise Broken(f"{whose}: {difference}")
 
     def require_bytes(self) -> None:
-        """Raise Unseen where nobody knows which bytes are due."""
+        """Raise Unseen if it is not known which bytes are due."""
         if not self.oracle.knows_bytes:
             raise Unseen("with --expect none the bytes of an answer are counted, and compared with nothing")
 
     def require_connections(self, count: int) -> None:
-        """Raise Unseen where the server holds fewer than `count` connections."""
+        """Raise Unseen if the server holds fewer than `count` connections."""
         if (self.settings.max_connections or count) < count:
             raise Unseen(f"it takes {count} connections, and max_connections is {self.settings.max_connections}")
 
     def require_patience(self) -> None:
-        """Raise Unseen where the server may close a client for being as silent as the clause needs it to be."""
+        """Raise Unseen if the server may close a client for the silence that the clause needs."""
         if 0 < self.settings.idle_seconds < 4 * self.quiet_seconds:
             raise Unseen(f"idle_seconds is {self.settings.idle_seconds:g}: its silent clients are closed soon")
 
 
 def examine(target: Target, deadline_seconds: float, oracle: payload.Oracle = payload.UPPER_CASE) -> Subject:
-    """A subject, after one exchange with it and a look at its metrics. Raises OSError, BadConfig."""
+    """A subject, after one exchange with it and a scrape of its metrics. Raises OSError, BadConfig."""
     with (
         connect(target.address, deadline_seconds=deadline_seconds) as peer,
         contextlib.suppress(TimeoutError, ConnectionError),
     ):
-        # What a server sets up for its first client is no leak, so its books are read after that.
+        # What a server sets up for its first client is no leak, so its metrics are read after that.
         peers.exchange(peer, b"hello", deadline_seconds=deadline_seconds)
     settings = configured(target.model) if target.model else Settings()
     try:
@@ -212,7 +212,7 @@ def examine(target: Target, deadline_seconds: float, oracle: payload.Oracle = pa
 
 
 def _in_force(settings: Settings, families: Sequence[Metric]) -> Settings:
-    """The settings as far as the server tells what it really runs with."""
+    """The settings, with those replaced that the server shows."""
     told = _told(families)
     types: dict[str, Callable[[str], object]] = {
         "buffer_size": int,
@@ -240,12 +240,12 @@ def _work(text: str) -> WorkDial:
 
 
 def kernel_bytes() -> int:
-    """What the kernel may hold for a client that never reads: the server's two buffers, and its own two small ones."""
+    """Bytes that the kernel may hold for a client that never reads: in two buffers of the server's, two of its own."""
     return sum(map(_buffer_limit, KERNEL_BUFFERS)) + 2 * (SEND_BUFFER_BYTES + peers.SMALL_BUFFER_BYTES)
 
 
 def _buffer_limit(name: str) -> int:
-    """The largest size of a TCP buffer, tcp(7): this machine's, as the server is on it or on one like it."""
+    """The largest size of a TCP buffer, tcp(7), on this machine: the server is on it or on one like it."""
     try:
         return int(Path(f"/proc/sys/net/ipv4/{name}").read_text().split()[2])
     except (OSError, IndexError, ValueError):
