@@ -1,1 +1,1 @@
-"""Where servers are, and what their admin ports say."""
+"""Where servers are, and what their admin ports show."""

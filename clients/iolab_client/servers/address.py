@@ -11,19 +11,19 @@ from iolab.checkout import CHECKOUT
 Address = tuple[str, int]
 
 
-# Nothing is judged by speed: a server's work dial may make each answer wait.
+# Long, because speed is not judged, and a server's work dial may delay each answer.
 DEADLINE_SECONDS = 30.0
 
 
 class Deadline:
-    """A point in time, some seconds from now."""
+    """A moment some seconds from now."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._at = time.monotonic() + seconds
 
     def left(self, undone: str = "nothing happened") -> float:
-        """The seconds until then. Raises TimeoutError, saying what is `undone`, once there are none."""
+        """The seconds until then. Raises TimeoutError, which says what is `undone`, when there are none left."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise self.passed(undone)
@@ -41,9 +41,9 @@ def connect(
     send_buffer_bytes: int | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> socket.socket:
-    """A connection to `address` without Nagle's delay, each of whose calls has the deadline too.
+    """A connection to `address` without Nagle's delay; the deadline applies to each of its calls too.
 
-    The buffers are set before the connection: the receive window is agreed in the handshake (tcp(7)).
+    Buffer sizes are set before connecting, because the handshake fixes the receive window (tcp(7)).
     """
     deadline = Deadline(deadline_seconds)
     host, port = address

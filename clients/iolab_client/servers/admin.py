@@ -17,21 +17,21 @@ from iolab_client.servers.targets import Target
 
 
 class Unreachable(click.ClickException):
-    """The admin port is not known, does not answer, or says something else. One line."""
+    """The admin port is not known, does not answer, or gives an unexpected answer. One line."""
 
 
 def fetch(target: Target, page: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> str:
     """A page (`/metrics`) as text. Raises Unreachable."""
     if target.admin is None:
         raise Unreachable(f"{target.name}: its admin port is not known: {target.no_admin}")
-    # http.client, because urllib.request would go through the proxy that the environment names.
+    # http.client, because urllib.request would use a proxy that the environment names.
     connection = HTTPConnection(*target.admin, timeout=deadline_seconds)
     try:
         connection.request("GET", page)
         response = connection.getresponse()
         text = response.read().decode()
     except (OSError, HTTPException, UnicodeDecodeError) as error:
-        # What is no HTTP is quoted as it came, so it is brought on one line.
+        # The error quotes an answer that is no HTTP as it came, so it is put on one line.
         reason = explain(error) if isinstance(error, OSError) else " ".join(str(error).split())
         raise Unreachable(f"{target.name}: its admin port {show(target.admin)} fails: {reason}") from None
     finally:
@@ -42,7 +42,7 @@ def fetch(target: Target, page: str, *, deadline_seconds: float = DEADLINE_SECON
 
 
 def threads(target: Target, *, deadline_seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
-    """What every thread of the server does, as served: model, and processes with their threads. Raises Unreachable."""
+    """The page /threads: the model, and its processes with their threads. Raises Unreachable."""
     text = fetch(target, "/threads", deadline_seconds=deadline_seconds)
     try:
         photograph: dict[str, Any] = json.loads(text)
@@ -52,7 +52,7 @@ def threads(target: Target, *, deadline_seconds: float = DEADLINE_SECONDS) -> di
 
 
 def parse(text: str) -> list[Metric]:
-    """The families of a Prometheus text, without the times at which the counters began."""
+    """The metric families of a Prometheus text, without the counters' start times."""
     return [family for family in text_string_to_metric_families(text) if not family.name.endswith("_created")]
 
 
@@ -62,7 +62,7 @@ def metrics(target: Target, *, deadline_seconds: float = DEADLINE_SECONDS) -> li
 
 
 def parse_metrics(target: Target, text: str) -> list[Metric]:
-    """The families of what the target answered. Raises Unreachable."""
+    """The metric families of the target's answer. Raises Unreachable."""
     try:
         return parse(text)
     except ValueError as error:
@@ -70,7 +70,7 @@ def parse_metrics(target: Target, text: str) -> list[Metric]:
 
 
 def value(families: Iterable[Metric], sample_name: str, **labels: str) -> float | None:
-    """The value of the first sample of that name that has these labels; None if there is none."""
+    """The value of the first sample with that name and these labels; None if there is none."""
     for family in families:
         for sample in family.samples:
             if sample.name == sample_name and labels.items() <= sample.labels.items():

@@ -1,4 +1,4 @@
-"""An error of the network in words, with the remedy where there is one."""
+"""A network error in words, with the remedy if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server's /metrics say, by name: the one reader for all who need its numbers."""
+"""A server's /metrics by name: the only reader of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from iolab_client.servers.targets import Target
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model counts: connections and answers. Counters count from the server's start."""
+    """A model's connections and answers, counted from the server's start."""
 
     open: int
     waiting: int
@@ -26,10 +26,10 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server said at a moment (`at`, monotonic seconds): what its processes use, and what it counts.
+    """A server's metrics at a moment (`at`, monotonic seconds): what its processes use, and what it counts.
 
-    `cpus` are the processors that it may run on; empty: not known. `counters` is None for a server that has none, such
-    as the yardstick.
+    `cpus` are the processors that it may run on; empty: not known. `counters` is None for a server without any, such as
+    the yardstick.
     """
 
     at: float
@@ -40,22 +40,22 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     processes: int
     cpus: tuple[int, ...]
-    # How long its threads were ready to run and did not, added up; None: the kernel does not tell it.
+    # How long its threads were ready to run without running, added up; None: the kernel does not count that.
     waited_seconds: float | None
     counters: Counters | None
-    # The settings in force, as text; empty for a server that tells none.
+    # The settings in force, as text; empty if the server shows none.
     settings: dict[str, str] = {}
 
 
 def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
-    """Ask the server now. Raises admin.Unreachable, also where it is no server of iolab's."""
+    """Ask the server now. Raises admin.Unreachable, also if it is no server of iolab."""
     text = admin.fetch(target, "/metrics", deadline_seconds=deadline_seconds)
-    # Nearer to the moment of counting than the time of asking: a suspended server counts once it runs again.
+    # Taken after the answer, which is nearer to the moment of counting: a suspended server counts when it runs again.
     return understand(target, text, at=time.monotonic())
 
 
 def understand(target: Target, text: str, *, at: float) -> Metrics:
-    """What the target's /metrics said at that moment, monotonic seconds. Raises admin.Unreachable as `read` does."""
+    """The metrics in a text that came `at` that moment, monotonic seconds. Raises admin.Unreachable, as `read` does."""
     families = admin.parse_metrics(target, text)
     settings = _settings(families)
 
@@ -96,7 +96,7 @@ def understand(target: Target, text: str, *, at: float) -> Metrics:
 
 
 def _settings(families: list[Metric]) -> dict[str, str]:
-    """The settings in force, as the server tells them."""
+    """The settings in force, as the server shows them."""
     for family in families:
         for sample in family.samples:
             if sample.name == "iolab_settings_info":

@@ -1,8 +1,8 @@
-"""Where a model is to be found: its data address, and its admin address if that can be reached.
+"""Where a model is: its data address, and its admin address if that can be reached.
 
-Looked for in this order, the first that is there is taken:
+These places are searched in order, and the first match is taken:
 
-1. what was given as HOST:PORT;
+1. an address given as HOST:PORT;
 2. in the client's container (IOLAB_IN_COMPOSE=1), the service of that name on the Docker network;
 3. a server that runs as a plain process on this machine and left a run file (`iolab serve`, `iolab up`);
 4. a container of the Compose project (COMPOSE_PROJECT_NAME, else `iolab`) on this machine;
@@ -27,20 +27,20 @@ from iolab.run import run_files
 from iolab.settings import BadSetting, Settings
 from iolab_client.servers.address import REMEDY, Address, connect, parse, show
 
-# What has a name: the models, and what they are measured against.
+# The servers with a name: the models, and the yardstick.
 NAMED = {**MODELS, YARDSTICK.slug: YARDSTICK}
-# What a server that listens on every address is announced with, and where it is reached from its own machine.
+# How a server on every address is announced, and where it is reached from its own machine.
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # The admin port of a container; it is not published.
 ADMIN_PORT = 9100
-# A container's own address is one hop away, or, with a rootless engine, out of reach.
+# A container's own address is one hop away or, with a rootless engine, unreachable.
 REACH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A server to talk to. Without `model` nothing is known of it but its address."""
+    """A server to talk to. Without `model` only its address is known."""
 
     model: Model | None
     address: Address
@@ -55,7 +55,7 @@ class Target:
 
     @property
     def shown_address(self) -> str:
-        """HOST:PORT, which the command line takes too."""
+        """HOST:PORT, as the command line takes it."""
         return show(self.address)
 
 
@@ -81,19 +81,19 @@ class Wanted(click.ParamType[Model | Address]):
 
 
 class BadConfig(click.ClickException):
-    """A setting that cannot hold: one line, and the exit code of a usage error."""
+    """A setting that is refused: one line, and the exit code of a usage error."""
 
     exit_code = 2
 
 
 def configs_folder() -> Path | None:
-    """The folder of YAML files: $IOLAB_CONFIGS or ./configs; None if there is none, and the built-in settings hold."""
+    """The folder of YAML files: $IOLAB_CONFIGS or ./configs; None: there is none, and the built-in settings apply."""
     folder = Path(os.environ.get("IOLAB_CONFIGS") or "configs")
     return folder if "IOLAB_CONFIGS" in os.environ or folder.is_dir() else None
 
 
 def configured(model: Model) -> Settings:
-    """The model's settings by the YAML files in $IOLAB_CONFIGS or ./configs, else the built-in ones.
+    """The model's settings from the YAML files in $IOLAB_CONFIGS or ./configs, else the built-in ones.
 
     Raises BadConfig.
     """
@@ -104,7 +104,7 @@ def configured(model: Model) -> Settings:
 
 
 def resolve(wanted: Sequence[Model | Address]) -> list[Target]:
-    """Where each is to be found; all models if none is named. Raises BadConfig if a YAML file is needed and bad."""
+    """Where each of them is; all models if none is named. Raises BadConfig if a YAML file is needed and bad."""
     given = wanted or list(MODELS.values())
     models = [one for one in given if isinstance(one, Model)]
     found = _in_compose(models) if os.environ.get("IOLAB_IN_COMPOSE") == "1" else _on_this_machine(models)
@@ -112,15 +112,15 @@ def resolve(wanted: Sequence[Model | Address]) -> list[Target]:
 
 
 def resolve_admins(wanted: Sequence[Model | Address]) -> list[Target]:
-    """`resolve` for the admin pages: an address that is no known server's own is taken for its admin port's."""
+    """`resolve` for the admin pages: an address of no known server is taken for that of an admin port."""
     return [target if target.model else replace(target, admin=target.address) for target in resolve(wanted)]
 
 
 def resolve_known() -> dict[str, Target]:
-    """Where each model is that is known without asking the engine: in the client's container all of them, on the
-    Docker network; elsewhere those that left a run file.
+    """Where the models are that can be found without asking the engine: in the client's container all of them, on the
+    Docker network; elsewhere those with a run file.
 
-    Raises BadConfig where a YAML file is needed and bad.
+    Raises BadConfig if a YAML file is needed and bad.
     """
     if os.environ.get("IOLAB_IN_COMPOSE") == "1":
         return _in_compose(list(MODELS.values()))
@@ -128,7 +128,7 @@ def resolve_known() -> dict[str, Target]:
 
 
 def resolve_admin(wanted: Model | Address) -> Target:
-    """Where the admin pages of one are."""
+    """Where the admin pages of one server are."""
     (target,) = resolve_admins([wanted])
     return target
 
@@ -154,7 +154,7 @@ def _in_compose(models: Sequence[Model]) -> dict[str, Target]:
 
 
 def _on_this_machine(models: Sequence[Model]) -> dict[str, Target]:
-    # Of two servers of one model the later one: running() begins with the oldest.
+    # Of two servers of one model the later one wins: running() begins with the oldest.
     found = {server.model: _process(server) for server in run_files.running() if server.model in NAMED}
     missing = [model for model in models if model.slug not in found]
     if missing:
@@ -173,15 +173,15 @@ def _process(server: run_files.Running) -> Target:
 
 
 def _reachable(host: str) -> str:
-    """The address to connect to for a server on `host`: one that listens everywhere listens on loopback."""
+    """The address to connect to for a server on `host`; loopback if it listens on every address."""
     return "127.0.0.1" if host in EVERYWHERE else host
 
 
 def _containers() -> tuple[dict[str, dict[str, Any]], str]:
-    """What the engine knows of each running service of the project; and, if there is none, why."""
+    """The engine's attributes of each running service of the project; and, if there is none, why."""
     project = os.environ.get("COMPOSE_PROJECT_NAME", "iolab")
     try:
-        # Slow to import, and absent where only the servers are installed.
+        # Imported here: it is slow, and missing if only the servers are installed.
         from docker.errors import DockerException
 
         from docker import from_env
@@ -205,10 +205,10 @@ def _containers() -> tuple[dict[str, dict[str, Any]], str]:
 
 
 def _container(model: Model, attributes: dict[str, Any]) -> Target | None:
-    """A container at its own address on its network; with a rootless engine, at its published one."""
+    """A container, by its own address on its network or, with a rootless engine, by its published one."""
     settings = attributes["NetworkSettings"]
     variables = dict(entry.partition("=")[::2] for entry in attributes["Config"]["Env"])
-    # The server refuses to start on any other port than the one compose told it.
+    # The server refuses to start on another port than compose has published.
     port = int(variables.get("IOLAB_PUBLISHED_PORT") or configured(model).port)
     for network in settings["Networks"].values():
         admin = (network["IPAddress"], ADMIN_PORT)
@@ -230,7 +230,7 @@ def _answers(address: Address) -> bool:
 
 
 def _innermost(error: BaseException) -> str:
-    """What really happened: the SDK wraps the system's error in three of its own."""
+    """The original error, which the SDK wraps in three of its own."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error)

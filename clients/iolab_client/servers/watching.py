@@ -1,7 +1,7 @@
-"""Servers watched at once: each is scraped by a thread of its own, so that one that does not answer stalls nobody.
+"""Watch several servers: each is scraped by its own thread, so that a server that does not answer delays no other.
 
-A scrape is /metrics and /threads. Two that follow each other give the rates; a counter that went backwards is a server
-that has started again, and gives none.
+A scrape is /metrics and /threads. Two successive scrapes give the rates; a counter that has decreased means that the
+server has restarted, and there are none.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from iolab_client.servers.address import REMEDY, Address
 from iolab_client.servers.explain import explain
 from iolab_client.servers.targets import Target, resolve_admins
 
-# A scrape takes milliseconds, but on a crowded machine its turn may be long in coming. Beyond that it is silence.
+# A scrape takes milliseconds, but longer on a busy machine. After this time the server counts as silent.
 PATIENCE_SECONDS = 2.0
-# Given up: another scrape may find another server there.
+# After this a scrape is given up: the next one may find another server there.
 SCRAPE_SECONDS = 10.0
-# Between two looks at who runs: asking Docker takes it a while.
+# How often to find out which servers run: asking Docker takes a while.
 RESOLVE_SECONDS = 5.0
-# Threads that every model has beside those that serve, or, the supervisor, that look at /proc at that very moment.
+# Threads that do not serve: every model has them; the supervisor is reading /proc at that very moment.
 CARETAKERS = frozenset({"stop", "books", "log", "supervisor"})
 
 
@@ -37,7 +37,7 @@ CARETAKERS = frozenset({"stop", "books", "log", "supervisor"})
 class Look:
     """What one scrape found. `at` is by time.monotonic; counters count from the server's start.
 
-    `waits`: how many of the threads that serve are in each system call.
+    `waits`: how many of the serving threads are in each system call.
     """
 
     at: float
@@ -56,8 +56,8 @@ class Look:
 class Row:
     """What is known of one server now.
 
-    `look` is the last scrape; the rates are those between it and the one before, None where there is none.
-    `silent_seconds` is None as long as it answers. `error` is why the last scrape failed.
+    `look` is the last scrape; the rates are those since the scrape before it, None if there was none.
+    `silent_seconds` is None while the server answers. `error` is why the last scrape failed.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Row:
 
 
 def scrape(target: Target) -> Look:
-    """Look at a server once. Raises Unreachable."""
+    """Scrape a server once. Raises Unreachable."""
     seen = metrics.read(target, deadline_seconds=SCRAPE_SECONDS)
     try:
         waits = summarise(admin.threads(target, deadline_seconds=SCRAPE_SECONDS))
@@ -94,7 +94,7 @@ def scrape(target: Target) -> Look:
 
 
 def summarise(photograph: Mapping[str, Any]) -> dict[str, int]:
-    """How many threads are in each system call, in all processes, the most frequent call first."""
+    """How many threads of all processes are in each system call, the most frequent call first."""
     counted = Counter(
         thread["syscall"]
         for process in photograph["processes"]
@@ -105,7 +105,7 @@ def summarise(photograph: Mapping[str, Any]) -> dict[str, int]:
 
 
 def rates(earlier: Look | None, later: Look | None) -> tuple[float | None, float | None]:
-    """Answers a second, and CPU percent of one processor, between two looks; None twice where they can't be told."""
+    """Answers a second, and CPU use in percent of one processor, between two looks; None twice if they are unknown."""
     if earlier is None or later is None or later.at <= earlier.at:
         return None, None
     answers, cpu_seconds = later.answers - earlier.answers, later.cpu_seconds - earlier.cpu_seconds
@@ -121,20 +121,20 @@ class _Watched:
     def __init__(self, target: Target, interval_seconds: float, tell: Callable[[], None]) -> None:
         self.target = target
         self.attempts = 0
-        # None until its name was looked up: only a server that runs has one on a Docker network.
+        # None until its name was looked up: on a Docker network only a running server has one.
         self.runs: bool | None = None
         self._interval_seconds = interval_seconds
         self._tell = tell
         self._began = time.monotonic()
-        # Replaced as one: the thread that draws never sees half of it.
+        # Replaced as a whole, so that the drawing thread never sees half of it.
         self._looks: tuple[Look | None, Look | None] = (None, None)
         self._error: str | None = None
         self._ended = threading.Event()
-        # A daemon: whoever leaves waits for no answer.
+        # A daemon thread, so that the program's end waits for no answer.
         threading.Thread(target=self._scrape_again_and_again, name=f"watch {target.name}", daemon=True).start()
 
     def end(self) -> None:
-        """Scrape no more."""
+        """Stop scraping."""
         self._ended.set()
 
     def row(self) -> Row:
@@ -165,7 +165,7 @@ class _Watched:
             self.attempts += 1
             self._tell()
             if self.target.admin is None:
-                # Until it is found elsewhere, and watched there.
+                # If it is found elsewhere later, it is watched there.
                 return
             self._ended.wait(self._interval_seconds)
 
@@ -184,9 +184,9 @@ class _Watched:
 
 
 class Watch:
-    """The servers that were named, or all that run, while the block runs. Who runs is found out anew now and then.
+    """The named servers, or all that run, watched during the block. Which ones run is looked up again at intervals.
 
-    Entering it takes as long as that takes the first time, and raises BadConfig.
+    Entering the block waits for the first look-up, and raises BadConfig.
     """
 
     def __init__(self, wanted: Sequence[Model | Address], interval_seconds: float) -> None:
@@ -209,16 +209,16 @@ class Watch:
 
     @property
     def complaint(self) -> str:
-        """Why it can't be found out who runs now; empty as long as it can."""
+        """Why the last look-up of running servers failed; empty if it did not."""
         return self._complaint
 
     def rows(self) -> list[Row]:
-        """What is known of each: of all that were named, or else of those that run."""
+        """What is known of each named server, or else of each that runs."""
         rows = [watched.row() for watched in self._servers()]
         return [row for row in rows if self._wanted or row.runs]
 
     def found(self, seconds: float) -> bool:
-        """Wait until something runs, or nothing is known to, for `seconds` at most; return which."""
+        """Wait, at most `seconds`, until it is known whether a server runs; return whether one does."""
 
         def known() -> bool:
             runs = [watched.runs for watched in self._servers()]
@@ -229,7 +229,7 @@ class Watch:
         return any(watched.runs for watched in self._servers())
 
     def wait_for_scrapes(self, count: int, seconds: float) -> None:
-        """Wait until each server that runs was asked `count` times, whatever came of it, for `seconds` at most."""
+        """Wait, at most `seconds`, until each running server was asked `count` times, with whatever result."""
         with self._news:
             self._news.wait_for(
                 lambda: all(one.attempts >= count or one.runs is False for one in self._servers()), seconds
@@ -242,7 +242,7 @@ class Watch:
         return reasons if REMEDY in reasons else f"{reasons}; {REMEDY}"
 
     def _servers(self) -> list[_Watched]:
-        # A copy: the thread that resolves may change it meanwhile.
+        # A copy, because the resolving thread may change it meanwhile.
         return list(self._watched.values())
 
     def _tell(self) -> None:
@@ -250,7 +250,7 @@ class Watch:
             self._news.notify_all()
 
     def _take(self, targets: Sequence[Target]) -> None:
-        """Go on with the servers that are where they were, begin with the others, and end what is gone."""
+        """Keep watching servers that have not moved, begin with new ones, and end those that are gone."""
         kept = {}
         for target in targets:
             known = self._watched.get(target.name)
@@ -266,7 +266,7 @@ class Watch:
             try:
                 targets = resolve_admins(self._wanted)
             except click.ClickException as error:
-                # The servers that are known are shown on; a YAML file that is being edited is bad for a moment.
+                # Keep showing the known servers: a YAML file that is being edited may be bad for a moment.
                 self._complaint = error.message
                 continue
             self._complaint = ""
