@@ -1,10 +1,10 @@
-"""The load generator: processes of one epoll loop each, every answer compared, every latency kept.
+"""The load generator: processes with one epoll loop each; every answer is compared, every latency kept.
 
     from iolab_client.load import run
     measurement = run(target, Plan(connections=128, duration_seconds=5))
 
-`conductor` starts the processes and adds up; `worker` is one of them, `loop` its loop, `tally` what it notes and
-`requests` what it sends.
+`conductor` starts the processes and adds up their results; `worker` is one process, `loop` its loop, `tally` what it
+counts and `requests` what it sends.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def run(
     watch: bool = False,
     rendezvous: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Load a server by the plan. `tell` is called four times a second; with `watch`, it is told the server's CPU too.
+    """Load a server by the plan. `tell` is called four times a second, and with `watch` it is told the server's CPU too.
 
-    `rendezvous` is called when all connections are made, and the load begins when it returns: where several generators
-    load one server, there they wait for each other.
+    `rendezvous` is called when all connections are made, and the load begins when it returns: if several generators
+    load one server, they wait for each other there.
 
-    A server that refuses or fails is no exception here: it is in the errors. Raises BadPlan (it cannot be), Failed (no
-    such host, or the generator itself broke), and Interrupted, with what there is, after Ctrl-C.
+    A server that refuses or fails raises nothing: that is in the measurement's errors. Raises BadPlan (impossible),
+    LoadFailed (no such host, or the generator itself failed), and after Ctrl-C Interrupted, with what was measured.
     """
-    # The generator's processes import this package, too, and need none of what their parent does.
+    # Imported here: the generator's processes import this package too, and do not need it.
     from iolab_client.load.conductor import Conductor
 
     return Conductor(target, plan, tell, watch=watch, rendezvous=rendezvous).run()

@@ -1,7 +1,7 @@
-"""Latencies counted in bulk, in the buckets of an HdrHistogram: up to an hour, each to a thousandth of itself.
+"""Latencies counted in bulk in an HdrHistogram's buckets: up to an hour, with a precision of a thousandth.
 
-The index of a bucket is that of Gil Tene's HdrHistogram (hdrhistogram.org), worked out for thousands of values at
-once; the package of that name takes values one by one, which costs more than a request does.
+Buckets are numbered as in Gil Tene's HdrHistogram (hdrhistogram.org), but for thousands of values at once; the package
+of that name takes values one by one, which costs more than a request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from iolab_client.results.recorded import latency_of
 
 HIGHEST_NS = 3600 * 10**9
 DIGITS = 3
-# 2048 steps in the first bucket, which tell three digits apart; 1024 in each one after it, twice as wide.
+# 2048 steps in the first octave, enough for three digits; 1024 in each later one, twice as wide as before.
 _HALF_BITS = 10
 BUCKETS = ((HIGHEST_NS.bit_length() - _HALF_BITS - 1) + 2) << _HALF_BITS
 
@@ -34,7 +34,7 @@ def index(values: Values) -> Values:
 
 def count(counts: Values, values: Values) -> None:
     """Add nanoseconds to the counts."""
-    # Most buckets are above the slowest of them, and are not touched.
+    # Most buckets are above the slowest value, and are not touched.
     found = np.bincount(index(values))
     counts[: len(found)] += found
 
@@ -54,7 +54,7 @@ def histogram(counts: Values) -> HdrHistogram:
 
 
 def percentile(counts: Values, percent: float) -> float | None:
-    """Microseconds that so many percent of the values do not exceed; None if there are none."""
+    """Microseconds that this percentage of the values does not exceed; None if there are no values."""
     cumulated = np.cumsum(counts)
     total = int(cumulated[-1])
     if not total:
@@ -64,6 +64,6 @@ def percentile(counts: Values, percent: float) -> float | None:
 
 
 def latency(counts: Values, total_ns: int) -> Latency:
-    """What the counts say, with the mean from the exact total."""
+    """The latency of the counts, with the mean from the exact total."""
     number = int(counts.sum())
     return latency_of(histogram(counts), total_ns / number / 1000 if number else 0.0)

@@ -1,4 +1,4 @@
-"""The words between a process of the generator and its parent: lines on its standard input and output."""
+"""The messages between a process of the generator and its parent: lines on its standard input and output."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 
 
 class Commands:
-    """Standard input, line by line, and standard output. Its end means that the parent is gone: SystemExit."""
+    """Standard input, line by line, and standard output. The end of the input means that the parent is gone."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def fileno(self) -> int:
-        """To wait for."""
+        """The descriptor of standard input."""
         return 0
 
     def read(self) -> list[str]:
-        """The lines that have come; waits where nothing has. Raises SystemExit at the end."""
+        """The lines that have come; waits if none has. Raises SystemExit at the end of the input."""
         data = os.read(0, 1 << 16)
         if not data:
             sys.exit("the parent is gone")
@@ -25,14 +25,14 @@ class Commands:
         return [line.decode() for line in lines]
 
     def wait(self) -> str:
-        """The next line; nothing comes unasked, so there is one at a time."""
+        """Wait for the next line. The parent sends one line at a time."""
         lines: list[str] = []
         while not lines:
             lines = self.read()
         return lines[0]
 
     def say(self, text: str) -> None:
-        """Tell the parent."""
+        """Send a line to the parent."""
         data = text.encode() + b"\n"
         while data:
             data = data[os.write(1, data) :]

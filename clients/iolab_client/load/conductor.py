@@ -1,7 +1,7 @@
-"""The parent of the generator's processes: starts them, gives the moments, looks at the server, adds up.
+"""The parent of the generator's processes: starts them, gives the start time, looks at the server, adds up.
 
-The processes are started afresh rather than forked, so whoever calls may have threads (a progress bar, Docker's SDK).
-A process whose standard input ends, ends; so none outlives its parent, however that dies.
+The processes are started anew and not forked, so the caller may have threads (a progress bar, Docker's SDK). A process
+ends when its standard input does, so none outlives its parent, however that dies.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from iolab_client.servers.targets import Target
 
 SECOND = 1_000_000_000
 TELL_SECONDS = 0.25
-# How often the server is asked how busy it is, where somebody wants to know.
+# How often the server is asked how busy it is, if that is wanted.
 WATCH_SECONDS = 1.0
 WATCH_DEADLINE_SECONDS = 0.5
-# Between the word to start and the start: as long as the processes may need to hear it.
+# The time between the command to start and the start, in which all processes read the command.
 HEADSTART_NS = SECOND // 20
-# A process has the interpreter's own descriptors, epoll, the pipes and the shared memory beside its connections.
+# The descriptors of a process beside its connections: the interpreter's, epoll, the pipes and the shared memory.
 OTHER_DESCRIPTORS = 32
 
 
 class LoadFailed(click.ClickException):
-    """The load could not be made. One line with the remedy."""
+    """The load could not be made. The message is one line with the remedy."""
 
 
 class BadPlan(click.ClickException):
-    """A plan that cannot be carried out. One line, and the exit code of a usage error."""
+    """A plan that is impossible. The message is one line; the exit code is that of a usage error."""
 
     exit_code = 2
 
 
 class _Worker:
-    """One process of the generator, and what it has said last."""
+    """One process of the generator, and its last message."""
 
     def __init__(self, share: Share) -> None:
         self.shared = Shared(share.memory)
         self.word = ""
         self._rest = b""
-        # Its own session: Ctrl-C on a terminal is for the parent, who tells it to stop and has its report.
+        # Its own session, so that Ctrl-C on a terminal reaches only the parent, which stops it and takes its report.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "iolab_client.load.worker"],
             stdin=subprocess.PIPE,
@@ -86,7 +86,7 @@ class _Worker:
             raise LoadFailed("a process of the generator has died; its error is above") from None
 
     def hear(self) -> None:
-        """Read what it says. Raises LoadFailed if it has died."""
+        """Read its messages. Raises LoadFailed if it has died."""
         data = os.read(self.fileno(), 1 << 16)
         if not data:
             raise LoadFailed("a process of the generator has died; its error is above")
@@ -135,7 +135,7 @@ class Conductor:
         self.workers: list[_Worker] = []
 
     def run(self) -> Measurement:
-        """All of it. Raises LoadFailed, BadPlan, or Interrupted with what there is after Ctrl-C."""
+        """Carry out the plan. Raises LoadFailed, BadPlan, and after Ctrl-C Interrupted, with what was measured."""
         family, address = _resolve(self.target)
         memories = [shared.create() for _ in range(self.plan.processes)]
         try:
@@ -188,7 +188,7 @@ class Conductor:
             worker.tell(text)
 
     def _await(self, phase: str, word: str, until: int | None = None) -> None:
-        """Wait until all have said a word that begins so, or until a moment (monotonic nanoseconds)."""
+        """Wait until each process has sent a message that begins so, or until a moment (monotonic nanoseconds)."""
         next_tell = 0.0
         with selectors.DefaultSelector() as selector:
             for worker in self.workers:
@@ -205,11 +205,11 @@ class Conductor:
                 for key, _ in selector.select(max(0.0, wait)):
                     worker = key.data
                     worker.hear()
-                    # After its report it ends, while others may still wait for the server to close.
+                    # A process ends after its report, while others may still wait for the server to close.
                     if worker.word.startswith(word):
                         selector.unregister(worker.fileno())
 
-    # What is seen meanwhile
+    # What is seen during the load
 
     def _total(self, counter: int) -> int:
         return sum(int(worker.shared.counters[counter]) for worker in self.workers)
@@ -219,7 +219,7 @@ class Conductor:
         return total
 
     def _look(self) -> None:
-        """Look at the server and at the count of answers, as nearly at once as can be."""
+        """Look at the server's metrics and at the number of answers, as nearly at once as possible."""
         if self.unknown:
             return
         before = self._total(shared.ANSWERS)
@@ -268,7 +268,7 @@ class Conductor:
             )
         )
 
-    # What it came to
+    # The result
 
     def _measurement(self, reports: list[Report]) -> Measurement:
         ended = max(report.ended for report in reports)
@@ -324,7 +324,7 @@ class Conductor:
         return buckets.latency(self._counts(histogram), total_ns)
 
     def _rough(self, histogram: int) -> Latency | None:
-        """What a histogram says by itself, its mean to a thousandth; None if it is empty."""
+        """The latency of a histogram alone, with a mean precise to a thousandth; None if it is empty."""
         counts = self._counts(histogram)
         filled = np.flatnonzero(counts).tolist()
         total = sum(buckets.lowest(bucket) * int(counts[bucket]) for bucket in filled)
@@ -332,7 +332,7 @@ class Conductor:
 
 
 def _bounded(latency: Latency, reports: list[Report]) -> Latency:
-    """The latency with what is known of those in it that have no answer."""
+    """The latency, marked with what is known of the requests without an answer."""
     waited = [report.censored_from_ns for report in reports if report.censored_from_ns is not None]
     if not waited:
         return latency
@@ -353,7 +353,7 @@ def _fairness(answers: list[int]) -> Fairness | None:
 
 
 def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> ServerUse:
-    """What the load cost the server, from looks when nobody was connected, and at both ends of the measured time."""
+    """What the load cost the server, from looks before any connection, and at both ends of the measured time."""
     return ServerUse(
         seconds=second.at - first.at,
         cpu_seconds=second.cpu_seconds - first.cpu_seconds,
@@ -377,7 +377,7 @@ def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> Serve
 
 
 def _parts(reports: list[Report], length_ns: int, parts: int = 10) -> list[int]:
-    """Answers in equal parts of the measured time, to the nearest step."""
+    """The answers in equal parts of the measured time, to the nearest step."""
     step_ns = reports[0].step_ns
     steps = np.sum([report.steps for report in reports], axis=0)
     edges = [round(length_ns * part / parts / step_ns) for part in range(parts)]
@@ -385,7 +385,7 @@ def _parts(reports: list[Report], length_ns: int, parts: int = 10) -> list[int]:
 
 
 def _check(plan: Plan) -> None:
-    """Raise BadPlan where the plan cannot be."""
+    """Raise BadPlan if the plan is impossible."""
     if plan.processes > plan.connections:
         raise BadPlan(f"{plan.processes} processes for {plan.connections} connections: each needs one at least")
     if plan.requests is not None and plan.requests < plan.processes:
@@ -404,7 +404,7 @@ def _check(plan: Plan) -> None:
 
 
 def _resolve(target: Target) -> tuple[int, tuple[str, int]]:
-    """The family and the address of the server; of several, the first that answers. Raises LoadFailed."""
+    """The server's address family and address; of several, the first that answers. Raises LoadFailed."""
     try:
         found = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)
         if len(found) > 1:
@@ -413,7 +413,7 @@ def _resolve(target: Target) -> tuple[int, tuple[str, int]]:
     except socket.gaierror as error:
         raise LoadFailed(f"{target.name}: {explain(error)}") from None
     except OSError:
-        # It is counted like any other.
+        # The load will meet and count this error.
         pass
     family, _, _, _, address = found[0]
     return int(family), (str(address[0]), int(address[1]))

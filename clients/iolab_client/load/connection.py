@@ -12,22 +12,22 @@ Flight = tuple[int, int, int, int]
 
 
 class State(enum.Enum):
-    """What a connection is at."""
+    """The states of a connection."""
 
-    # Not connected, and waiting for its turn.
+    # Waiting for its turn to connect.
     WAITING = enum.auto()
     CONNECTING = enum.auto()
     OPEN = enum.auto()
-    # It has sent its FIN and reads to the end.
+    # Has sent its FIN and reads to the end.
     CLOSING = enum.auto()
     # Ended, and not to be replaced.
     OVER = enum.auto()
 
 
 class LoadConnection:
-    """A place among the plan's connections; with churn, one socket after the other has it.
+    """One of the plan's connections; with churn it has one socket after the other.
 
-    What is in flight longest stands in the fields, the requests behind it in `behind`.
+    The oldest request in flight is in the fields, those behind it are in `behind`.
     """
 
     __slots__ = (
@@ -59,34 +59,34 @@ class LoadConnection:
         self.number = number
         self.idle = idle
         self.state = State.WAITING
-        # When it began to connect, was connected, or began to close.
+        # When it began to connect, had connected, or began to close.
         self.since = 0
-        # The next one of the timetable that is its own, where connections are bound to turns.
+        # The number of its next request in the timetable, if connections are bound to turns.
         self.turn = number
-        # Whether it stands among those that are free for the next request of the timetable.
+        # Whether it is queued as free for the next request of the timetable.
         self.queued = False
-        # When the last answer came, and how many of them in the measured time.
+        # When the last answer came, and how many came in the measured time.
         self.answered_at = 0
         self.answers = 0
         self.descriptor = -1
 
     def use(self, sock: socket.socket, requests: float = math.inf) -> None:
-        """Begin anew with a socket, on which so many requests may be sent."""
+        """Begin anew with a socket, on which at most `requests` may be sent."""
         self.socket = sock
         self.descriptor = sock.fileno()
-        # Bound once: finding a method costs as much as calling it.
+        # Bound once: looking up a method costs as much as calling it.
         self.receive = sock.recv
         self.transmit = sock.send
         self.left = requests
         self.in_flight = 0
         self.behind: deque[Flight] = deque()
         self.unsent = memoryview(b"")
-        # Whether epoll tells when there is room to send.
+        # Whether epoll watches for room to send.
         self.awaits_room = False
         self.land()
 
     def fly(self, flight: Flight) -> None:
-        """What is answered next."""
+        """Set the request that is answered next."""
         # `begin` moves on with each piece of the answer, `start` stays.
         self.begin, self.end, self.due, self.sent_at = flight
         self.start = self.begin
@@ -96,5 +96,5 @@ class LoadConnection:
         self.start = self.begin = self.end = self.due = self.sent_at = 0
 
     def flights(self) -> list[Flight]:
-        """All that is in flight, the oldest first."""
+        """All requests in flight, the oldest first."""
         return [(self.start, self.end, self.due, self.sent_at), *self.behind] if self.in_flight else []

@@ -1,4 +1,4 @@
-"""The connections of one process of the generator: how they are made, how each ends, and what failed.
+"""The connections of one process of the generator: how they are made, how they end, and what failed.
 
 Times are nanoseconds of the monotonic clock.
 """
@@ -23,9 +23,9 @@ from iolab_client.load.tally import Tally
 from iolab_client.results.measurement import SAMPLES, Errors
 
 SECOND = 1_000_000_000
-# Connections that are being made at the same time: below any backlog.
+# How many connections are being made at the same time: fewer than any backlog.
 CONNECTING_AT_ONCE = 64
-# After a connection could not be made, with churn.
+# With churn, the wait after a connection could not be made.
 RETRY_NS = SECOND // 10
 
 READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -35,9 +35,9 @@ clock = time.monotonic_ns
 
 
 class Connections:
-    """All connections of a share. `talkers` are those that are loaded; the others are silent.
+    """All connections of a share. `talkers` are loaded; the others stay silent.
 
-    `on_open` is called with each that is open, once there is a load to put on it.
+    `on_open` is called with each connection that opens while the load runs.
     """
 
     def __init__(self, share: Share, shared: Shared, poller: select.epoll) -> None:
@@ -48,12 +48,12 @@ class Connections:
         ]
         self.talkers = self.all[: share.connections]
         self.on_open: Callable[[LoadConnection], None] = lambda connection: None
-        # There from the moment when requests are sent.
+        # Set when requests begin to be sent.
         self.tally: Tally | None = None
-        # Whether they are loaded; whether each is closed when its answers are there.
+        # Whether they are loaded; whether each is to be closed once it is answered.
         self.loading = self.parting = False
         self.open = self.connecting = self.closing = 0
-        # Connections that had an answer in the measured time before another took their place.
+        # Connections that had an answer in the measured time before another replaced them.
         self.answered_before = 0
         self.errors = Errors()
         self._shared = shared
@@ -63,22 +63,22 @@ class Connections:
         self._connect_from = self._retry_at = 0
 
     def of(self, descriptor: int) -> LoadConnection | None:
-        """The connection of a descriptor; None if it has ended, after the kernel told of it."""
+        """The connection of a descriptor; None if it has ended since the kernel reported the event."""
         return self._by_descriptor[descriptor] if descriptor < len(self._by_descriptor) else None
 
     # Making them
 
     def begin(self) -> None:
-        """From now on they are made, at the share's rate."""
+        """Begin to make connections, at the share's rate."""
         self._connect_from = clock()
 
     @property
     def to_be_made(self) -> int:
-        """How many are not connected yet, those that are under way among them."""
+        """How many are not connected yet, including those that are being made."""
         return len(self._to_connect) + self.connecting
 
     def make_some(self) -> None:
-        """Begin as many as may be under way and are due."""
+        """Begin to connect those that are due, as far as the limits allow."""
         now, rate = clock(), self.share.connect_rate
         while self._to_connect and self.connecting < CONNECTING_AT_ONCE and now >= self._retry_at:
             if rate is not None and now < self._connect_from + self._connects / rate * SECOND:
@@ -102,7 +102,7 @@ class Connections:
             self._refused(connection, code)
 
     def made(self, connection: LoadConnection) -> None:
-        """The kernel says that it is connected, or why it is not."""
+        """Take the kernel's result of connecting: done, or an error."""
         code = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._refused(connection, code)
@@ -129,7 +129,7 @@ class Connections:
     # Ending them
 
     def half_close(self, connection: LoadConnection) -> None:
-        """Send FIN: the answers are all there, and the server is to close, too."""
+        """Send FIN: all answers are there, and the server is to close too."""
         self._leave(connection)
         self.closing += 1
         connection.state, connection.since = State.CLOSING, clock()
@@ -139,7 +139,7 @@ class Connections:
             self.fail(connection, "reset", os.strerror(error.errno or 0).lower())
 
     def release(self, connection: LoadConnection) -> None:
-        """Its socket is done with; with churn, another one takes its place."""
+        """Close its socket; with churn, another one replaces it."""
         self._leave(connection)
         self._by_descriptor[connection.descriptor] = None
         connection.socket.close()
@@ -153,7 +153,7 @@ class Connections:
             connection.state = State.OVER
 
     def fail(self, connection: LoadConnection, kind: str, words: str) -> None:
-        """Count an error, which ends the connection."""
+        """Count an error and end the connection."""
         setattr(self.errors, kind, getattr(self.errors, kind) + 1)
         self._shared.counters[ERRORS] = self.errors.total
         if len(self.errors.samples) < SAMPLES:
@@ -163,12 +163,12 @@ class Connections:
             self._retry_at = now + RETRY_NS
         if self.tally:
             for begin, end, due, sent in connection.flights():
-                # One that was waited for in vain has waited so long at least; of the others nobody can say.
+                # A request that timed out has waited at least this long; of other failures that is unknown.
                 self.tally.unanswered(due, sent, now, end - begin, failed=kind != "timeout")
         self.release(connection)
 
     def part(self) -> None:
-        """Close every connection, each when its answers are there."""
+        """Close every connection, each when it is answered."""
         self.parting, self.loading = True, False
         self._to_connect.clear()
         for connection in self.all:
@@ -180,7 +180,7 @@ class Connections:
                 connection.state = State.OVER
 
     def time_out(self, latest: int, seconds: float) -> None:
-        """Fail those that have waited since before `latest`, which is so many seconds ago."""
+        """Fail the connections that have waited since before `latest`, which is `seconds` ago."""
         for connection in self.all:
             match connection.state:
                 case State.OPEN if connection.in_flight and connection.sent_at < latest:
@@ -191,7 +191,7 @@ class Connections:
                     self.fail(connection, "timeout", f"not closed within {seconds:g} s of our FIN")
 
     def are_over(self) -> bool:
-        """Whether no connection is loaded any more, nor ever will be."""
+        """Whether no connection is loaded any more, or will be again."""
         return self.closing + self.to_be_made == 0 and all(one.state is State.OVER for one in self.talkers)
 
     def _leave(self, connection: LoadConnection) -> None:
@@ -207,5 +207,5 @@ class Connections:
         name = f"{'idle ' if connection.idle else ''}connection {connection.number}"
         if self.share.plan.processes > 1:
             name += f" of process {self.share.process}"
-        # Requests are numbered by their place in the pattern, over all connections of the process.
+        # A request's number is its place in the pattern, counted over all connections of the process.
         return f"{name}, request {connection.start}" if connection.in_flight else name

@@ -1,4 +1,4 @@
-"""What is said on the connections of one process: requests that are sent, answers that are compared with what is due.
+"""The traffic of one process: requests are sent, and answers are compared with what is due.
 
 Times are nanoseconds of the monotonic clock.
 """
@@ -24,7 +24,7 @@ from iolab_client.load.timetable import Timetable
 from iolab_client.results.measurement import Plan
 
 READ_BYTES = fast_path.READ_BYTES
-# The timetable does not wait for more events, nor an event for more requests, than so many.
+# The most events between two turns of the timetable, and the most turns between two looks for events.
 EVENTS_BETWEEN_TURNS = 16
 TURNS_BETWEEN_EVENTS = 64
 
@@ -32,28 +32,28 @@ clock = time.monotonic_ns
 
 
 class Exchange:
-    """Requests and answers, whatever the plan asks for. The fast path does the same for the common case."""
+    """Requests and answers of any plan. The fast path does the same for the common case."""
 
     def __init__(self, plan: Plan, requests: Requests, timetable: Timetable, connections: Connections) -> None:
         self.plan = plan
         self.requests = requests
         self.timetable = timetable
         self.connections = connections
-        # The next request, and the timetable: shared with the fast path.
+        # The next request and the timetable, shared with the fast path.
         self.data = timetable.data
         self.tally: Tally
         self.shared: Shared
-        # Those with room for a request of the timetable, the one that has had it for longest in front.
+        # Connections with room for a request of the timetable; the one that has been free longest is first.
         self._free: deque[LoadConnection] = deque()
 
     def begin(self, tally: Tally, shared: Shared) -> None:
-        """From now on answers are counted there."""
+        """Set where answers are counted."""
         self.tally, self.shared = tally, shared
 
     # Answers
 
     def read(self, connection: LoadConnection, mask: int) -> None:
-        """Take what has come."""
+        """Read what has come."""
         while connection.state in (State.OPEN, State.CLOSING):
             wanted = READ_BYTES if connection.behind else min(READ_BYTES, connection.end - connection.begin + 1)
             try:
@@ -68,7 +68,7 @@ class Exchange:
                 return
 
     def take(self, connection: LoadConnection, data: bytes) -> None:
-        """Compare what came with what is due, and ask for more where there is room for it then."""
+        """Compare what came with what is due, then send more requests if there is room."""
         self._compare(connection, data)
         if data and connection.state is State.OPEN:
             self.fill(connection, clock())
@@ -137,7 +137,7 @@ class Exchange:
             fail(connection, "refused", "the server closed it at once: it is full")
 
     def broken(self, connection: LoadConnection, error: OSError) -> None:
-        """The connection failed otherwise than by a FIN."""
+        """The connection failed, and not by a FIN."""
         fail, loading = self.connections.fail, self.connections.loading
         match error:
             case TimeoutError():
@@ -152,7 +152,7 @@ class Exchange:
     # Requests
 
     def fill(self, connection: LoadConnection, now: int) -> None:
-        """Send as many requests as there is room for and are due; where there are no more to come, part."""
+        """Send the requests that are due and that there is room for; if no more are to come, half-close."""
         room = self.plan.pipeline - connection.in_flight
         pieces = []
         pattern = self.requests.pattern
@@ -183,7 +183,7 @@ class Exchange:
             self.connections.half_close(connection)
 
     def _turn(self, connection: LoadConnection) -> int | None:
-        """The next request of the timetable that this connection is to send; None: it is not due yet."""
+        """The turn of this connection's next request in the timetable; None: it is not due yet."""
         data = self.data
         if self.plan.bound:
             turn = connection.turn
@@ -205,7 +205,7 @@ class Exchange:
         while self._free:
             connection = self._free.popleft()
             connection.queued = False
-            # It may have been needed, or have ended, since.
+            # It may have been used or ended since.
             if connection.state is State.OPEN and connection.in_flight < self.plan.pipeline and connection.left > 0:
                 return connection
         return None
@@ -219,12 +219,12 @@ class Exchange:
         return self.requests.request(number)
 
     def send(self, connection: LoadConnection, data: bytes) -> None:
-        """Send it behind what is unsent."""
+        """Send data behind what is unsent."""
         connection.unsent = memoryview(bytes(connection.unsent) + data if connection.unsent else data)
         self.push(connection)
 
     def push(self, connection: LoadConnection) -> None:
-        """Send what is unsent, as far as the socket takes it."""
+        """Send what is unsent, as much as the socket takes."""
         waited = bool(connection.awaits_room)
         try:
             while connection.unsent:
@@ -239,9 +239,9 @@ class Exchange:
             self.connections.poller.modify(connection.descriptor, WRITING if connection.awaits_room else READING)
 
     def not_sent(self, connection: LoadConnection, error: OSError) -> None:
-        """A send failed. What the server sent before is still there to be read, and may tell more.
+        """A send failed. What the server sent before can still be read, and may tell more.
 
-        The kernel tells of an RST once, and this was it: the receive that follows finds an end like that of a FIN.
+        The kernel reports an RST once, to this send: the next receive finds an end, as after a FIN.
         """
         connection.unsent = memoryview(b"")
         while connection.state is State.OPEN:
@@ -253,7 +253,7 @@ class Exchange:
                 data, error = b"", told
             if not data:
                 if error.errno == errno.EPIPE and connection.in_flight:
-                    # It had closed before: nobody has reset anything.
+                    # The server had closed before, and has not reset the connection.
                     self._ended(connection)
                 else:
                     self.broken(connection, error)
@@ -261,7 +261,7 @@ class Exchange:
             self._compare(connection, data)
 
     def deal(self) -> None:
-        """Give each request that is due to a connection that is free, or to its own, which sends it once it can."""
+        """Give each request that is due to a free connection or, if bound, to its own, which sends it when it can."""
         data, talkers = self.data, self.connections.talkers
         for _ in range(TURNS_BETWEEN_EVENTS):
             due, now = self.timetable.next_due(), clock()
@@ -274,7 +274,7 @@ class Exchange:
                 self.fill(connection, now)
 
     def never_sent(self, last: int) -> list[int]:
-        """When each request was due, of those before turn `last`, that nobody has sent."""
+        """When each request was due that comes before turn `last` and was not sent."""
         due, talkers = self.timetable.due, self.connections.talkers
         if not self.plan.bound:
             return [due(turn) for turn in range(self.data.taken, last)]

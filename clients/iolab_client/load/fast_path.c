@@ -1,8 +1,8 @@
-/* The common case of a load: one request in flight on a connection, and its answer compared, noted and followed by
- * the next request. Everything else is left to loop.py, one event at a time.
+/* The common case of a load: one request in flight on a connection; its answer is compared and counted, and the next
+ * request follows. Everything else is left to loop.py, one event at a time.
  *
- * In C because one core of generator has to keep up with one core of server: in Python the same costs twice what the
- * system calls do. fast_path.py has the other half of every structure here.
+ * It is in C because one core of generator has to keep up with one core of server: in Python the same costs twice as
+ * much as the system calls. fast_path.py declares the same structures.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,10 +18,10 @@ enum { EVENTS = 256, EVENTS_BETWEEN_TURNS = 16, TURNS_BETWEEN_EVENTS = 64, READ_
 /* The buckets of buckets.py. */
 enum { HALF_BITS = 10 };
 static const int64_t HIGHEST_NS = 3600 * (int64_t)SECOND;
-/* Whose connection it is: loop.py's, or ours with or without a request in flight. */
+/* A connection's state: not lent by loop.py, or lent without or with a request in flight. */
 enum { NOT_LENT, FREE, IN_FLIGHT };
-/* What is left to loop.py: nothing, an event, bytes that are not what is due, the error number of a receive, a request
- * half sent, the error number of a send. */
+/* What is left to loop.py: nothing, an event, bytes other than those due, a receive's errno, a request sent in part, a
+ * send's errno. */
 enum { NOTHING, EVENT, BYTES, ERROR, UNSENT, UNSENDABLE };
 
 /* A connection, found by its descriptor. Places are offsets in the pattern, times are nanoseconds. */
@@ -30,11 +30,11 @@ struct flight {
     int64_t start, begin, end;
     int64_t due, sent_at, answered_at;
     int64_t turn;
-    /* In the measured time; and whether it stands in `free`. */
+    /* The answers in the measured time; and whether it is in `free`. */
     int64_t answers, queued;
 };
 
-/* What tally.py counts, of what came from `begin` on and before `end`, and what was in flight then. */
+/* The counts of tally.py, for the time from `begin` to before `end`, and for what was in flight then. */
 struct counts {
     int64_t begin, end, only_new;
     int64_t answers, late, sent, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;
@@ -43,7 +43,7 @@ struct counts {
 };
 
 struct load {
-    /* No answers: any bytes will do. */
+    /* `answers` is NULL if any bytes will do. */
     const char *pattern, *answers;
     int64_t unique;
     const int64_t *sizes;
@@ -53,26 +53,26 @@ struct load {
     struct flight *flights;
     int64_t flights_count;
     struct counts counts;
-    /* All answers until now, for whoever watches. */
+    /* All answers so far, for the parent. */
     int64_t total, *shown_total;
-    /* The timetable of an open loop: the period of all processes together is 0 in a closed one. */
+    /* The timetable of an open loop; `period`, of all processes together, is 0 in a closed loop. */
     double period;
     int64_t first_due, dealt, taken, last_turn, processes, process;
-    /* Random arrivals: after the first one, of so many; the last number is that of all. */
+    /* Random arrivals, counted from the first; the last entry is the length of the whole series. */
     const double *arrivals;
     int64_t arrivals_count;
-    /* Whether each connection has turns of its own; else those that are free, the longest first, in a ring. */
+    /* Whether each connection has its own turns; else `free` is a ring of free connections, the longest free first. */
     int64_t bound, *free, free_size, free_head, free_count;
     const int64_t *talkers;
     int64_t talkers_count;
-    /* In an open loop, how long there was nothing to do; looking at the clock for what is due soon is not work. */
+    /* In an open loop, how long there was nothing to do; waiting for the next turn by reading the clock counts too. */
     int64_t waited;
     /* What is left to loop.py. */
     int64_t left_kind, left_descriptor, left_mask, left_count;
-    /* What epoll has told and nobody has seen to yet. */
+    /* The events of the last epoll_wait that are not handled yet. */
     int64_t ready, next;
     char buffer[READ_BYTES];
-    /* From here on fast_path.py knows nothing of it. */
+    /* fast_path.py does not declare what follows. */
     struct epoll_event events[EVENTS];
 };
 
@@ -100,7 +100,7 @@ int64_t load_bucket(int64_t ns) {
     return ((int64_t)octave << HALF_BITS) + (ns >> octave);
 }
 
-/* Here and now, not some thousands at a time: a loop that counts for a millisecond is late by one. */
+/* One by one, not thousands at a time: a loop that counts for a millisecond is late by one. */
 static void count(struct counts *counts, struct flight *flight, int64_t done, int planned) {
     int64_t begin = counts->begin, end = counts->end, sent = flight->sent_at, size = flight->end - flight->start;
     if (sent >= begin && sent < end) {
@@ -142,20 +142,20 @@ static void set_free(struct load *load, int descriptor, struct flight *flight) {
     flight->queued = 1;
 }
 
-/* The connection that has been free for longest; -1: none is. */
+/* The connection that has been free longest; -1: none is. */
 static int64_t pop_free(struct load *load) {
     while (load->free_count) {
         int64_t descriptor = load->free[load->free_head];
         load->free_head = (load->free_head + 1) % load->free_size;
         load->free_count--;
         load->flights[descriptor].queued = 0;
-        /* Its loop may have needed it since. */
+        /* loop.py may have taken it back since. */
         if (load->flights[descriptor].lent == FREE) return descriptor;
     }
     return -1;
 }
 
-/* When the next request is due that this connection is to send; -1: none is yet. */
+/* When this connection's next request was due; -1: none is due yet. */
 static int64_t take_turn(struct load *load, struct flight *flight) {
     if (!load->bound) return load->taken < load->dealt ? due_at(load, load->taken++) : -1;
     if (flight->turn >= load->dealt) return -1;
@@ -195,8 +195,8 @@ static int answered(struct load *load, int descriptor, struct flight *flight) {
     return NOTHING;
 }
 
-/* Edge-triggered: read until there is less than was asked for, or all that is due. What is too much is seen as the
- * next answer, and is none. */
+/* Edge-triggered: read until recv returns less than was asked for, or all that is due is there. Excess bytes are found
+ * as a wrong next answer. */
 static int look_at(struct load *load, int descriptor, uint32_t mask) {
     struct flight *flight = descriptor < load->flights_count ? &load->flights[descriptor] : NULL;
     if (!flight || flight->lent != IN_FLIGHT || mask != EPOLLIN) return leave(load, EVENT, descriptor, mask, 0);
@@ -214,8 +214,8 @@ static int look_at(struct load *load, int descriptor, uint32_t mask) {
     }
 }
 
-/* Give the requests that are due to the connections that are free, or to their own. One that is busy has the next when
- * it is answered. */
+/* Give the requests that are due to free connections or, if bound, to their own. A busy connection takes its next
+ * request when it is answered. */
 static int deal(struct load *load) {
     for (int turn = 0; turn < TURNS_BETWEEN_EVENTS; turn++) {
         int64_t due = due_at(load, load->dealt), now = now_ns();
@@ -231,13 +231,13 @@ static int deal(struct load *load) {
     return NOTHING;
 }
 
-/* Wait for events: in a closed loop as long as that takes, in an open one until the next request is due. */
+/* Wait for events; in an open loop at most until the next request is due. */
 static void wait_for(struct load *load, int poller, int64_t until) {
     int64_t now = now_ns(), wait = until - now;
     int most = EVENTS;
     if (load->period) {
         most = EVENTS_BETWEEN_TURNS;
-        /* The next turn, unless more of them are due already than were dealt at once. */
+        /* The next turn may be due already, because only some are dealt at once. */
         int64_t to_turn = load->dealt < load->last_turn ? due_at(load, load->dealt) - now : wait;
         if (to_turn < wait) wait = to_turn;
         load->ready = epoll_wait(poller, load->events, most, 0);
@@ -248,19 +248,18 @@ static void wait_for(struct load *load, int poller, int64_t until) {
         load->waited += now_ns() - now;
         wait = 0;
     }
-    /* Milliseconds, rounded up: rounded down, the last one would be spent in a busy loop. */
+    /* Milliseconds, rounded up: rounded down, the last one would be a busy loop. */
     load->ready = epoll_wait(poller, load->events, most, wait <= 0 ? 0 : (int)((wait + 999999) / 1000000));
 }
 
-/* The next event that nobody has seen to: EVENT, or NOTHING. */
+/* Leave the next event that is not handled: EVENT, or NOTHING. */
 int load_event(struct load *load) {
     if (load->next >= load->ready) return NOTHING;
     struct epoll_event *event = &load->events[load->next++];
     return leave(load, EVENT, event->data.fd, event->events, 0);
 }
 
-/* Run the load until a moment, or until there is something that loop.py must see to. Returns what that is: `left_kind`,
- * NOTHING in the first case. */
+/* Run the load until a moment (NOTHING), or until loop.py must handle something: returns `left_kind`. */
 int load_run(struct load *load, int poller, int64_t until) {
     for (;;) {
         while (load->next < load->ready) {

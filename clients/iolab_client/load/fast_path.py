@@ -1,6 +1,6 @@
-"""The common case of a load, in C (fast_path.c): how it is loaded and called, and the half of its data that Python has.
+"""The common case of a load, in C (fast_path.c): how it is loaded and called, and the data that it shares with Python.
 
-A connection is lent to it as long as it has one request in flight, or none. What it cannot do, it leaves to the loop.
+A connection is lent to it while it has at most one request in flight. What it cannot do, it leaves to the loop.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from iolab_client.load.shared import ANSWERS, Shared
 
 SOURCE = Path(__file__).with_suffix(".c")
 READ_BYTES = 1 << 16
-# Of requests and turns: no end.
+# An unlimited number of requests or turns.
 UNLIMITED = 1 << 62
-# Whose connection it is: the loop's, or lent, with or without a request in flight.
+# A connection's state: not lent by the loop, or lent without or with a request in flight.
 NOT_LENT, FREE, IN_FLIGHT = range(3)
-# What is left to the loop: nothing, an event, bytes that are not what is due, the error number of a receive, a request
-# half sent, the error number of a send.
+# What is left to the loop: nothing, an event, bytes other than those due, a receive's errno, a request sent in part, a
+# send's errno.
 NOTHING, EVENT, BYTES, ERROR, UNSENT, UNSENDABLE = range(6)
 # The numbers of a flight: lent, start, begin, end, due, sent_at, answered_at, turn, answers, queued.
 _FLIGHT = 10
@@ -33,7 +33,7 @@ _SENT_AT, _QUEUED = 5, 9
 
 
 class Counts(ctypes.Structure):
-    """`struct counts`: what `Books` counts. The last four are addresses of arrays."""
+    """`struct counts`: what `Tally` counts. The last four are addresses of arrays."""
 
     _fields_ = [
         ("begin", ctypes.c_int64),
@@ -57,7 +57,7 @@ class Counts(ctypes.Structure):
 
 
 class Data(ctypes.Structure):
-    """`struct load`, as far as Python knows it."""
+    """The part of `struct load` that Python uses."""
 
     _fields_ = [
         ("pattern", ctypes.c_void_p),
@@ -117,7 +117,7 @@ def library() -> ctypes.CDLL:
 
 
 def is_there() -> bool:
-    """Whether it is there, or can be compiled."""
+    """Whether the fast path exists or can be compiled."""
     try:
         library()
     except NotCompiled:
@@ -126,7 +126,7 @@ def is_there() -> bool:
 
 
 class FastPath:
-    """The data that C and Python share; and `run`, if it is compiled."""
+    """The data that C and Python share; and `run`, if the fast path is compiled."""
 
     def __init__(self, requests: Requests, shared: Shared) -> None:
         size = library().load_size() if is_there() else ctypes.sizeof(Data)
@@ -146,7 +146,7 @@ class FastPath:
         data.shown_total = shared.counters.ctypes.data + 8 * ANSWERS
 
     def begin(self, talkers: list[LoadConnection]) -> None:
-        """Lend it connections, whose requests it is to see to from now on."""
+        """Set the connections that can be lent from now on."""
         descriptors = [one.descriptor if one.state is State.OPEN else -1 for one in talkers]
         self._flights = np.zeros((max(descriptors, default=0) + 1, _FLIGHT), np.int64)
         self._talkers = np.array(descriptors, np.int64)
@@ -157,7 +157,7 @@ class FastPath:
         self.data.free_head = self.data.free_count = 0
 
     def lend(self, one: LoadConnection) -> None:
-        """Lend it a connection, if that is one for it."""
+        """Lend a connection, if the fast path can handle it."""
         if one.state is State.OPEN and one.in_flight <= 1 and not one.unsent and one.descriptor < len(self._flights):
             lent = IN_FLIGHT if one.in_flight else FREE
             times = one.due, one.sent_at, one.answered_at
@@ -170,7 +170,7 @@ class FastPath:
                 flight[_QUEUED] = 1
 
     def take_back(self, one: LoadConnection) -> None:
-        """Have a connection as it is now, and its own again."""
+        """Take a connection back, with its current state."""
         if one.state is not State.OPEN or one.descriptor >= len(self._flights):
             return
         lent, start, begin, end, *times, turn, answers, _ = self._flights[one.descriptor].tolist()
@@ -182,7 +182,7 @@ class FastPath:
             self._flights[one.descriptor, 0] = NOT_LENT
 
     def waits_since(self, moment: int) -> bool:
-        """Whether all connections are lent, and none of them waits for an answer since before that moment."""
+        """Whether all connections are lent and none has waited for an answer since before that moment."""
         # Those that could not be made have no descriptor, and wait for nothing.
         flights = self._flights[self._talkers[self._talkers >= 0]]
         lent, sent_at = flights[:, 0], flights[:, _SENT_AT]
@@ -191,18 +191,18 @@ class FastPath:
     def run(self, poller: int, until: int) -> int:
         """Run the load until a moment, or until something is left to the loop.
 
-        Returns what that is, of which `data` has the rest.
+        Returns the kind of what is left; `data` has the details.
         """
         kind: int = library().load_run(ctypes.addressof(self._memory), poller, until)
         return kind
 
     def left_over(self) -> Iterator[tuple[int, int]]:
-        """The events, descriptor and mask, that epoll has told of and nobody has seen to: it does not tell again."""
+        """The reported events, descriptor and mask, that are not handled yet; epoll does not report them again."""
         while library().load_event(ctypes.addressof(self._memory)) == EVENT:
             yield self.data.left_descriptor, self.data.left_mask
 
     def came(self) -> bytes:
-        """The bytes that are not what is due."""
+        """The received bytes that differ from those due."""
         return bytes(memoryview(self._memory)[Data.buffer.offset :][: self.data.left_count])
 
 

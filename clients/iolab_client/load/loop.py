@@ -1,8 +1,8 @@
-"""The epoll loop of one process of the generator: its stages, and who sees to an event.
+"""The epoll loop of one process of the generator: its stages, and what handles an event.
 
-Edge-triggered, so a ready socket costs one look: when recv(2) gave less than it was asked for, there is no more, and
-what comes later is a new edge (epoll(7)). The common case (one request in flight on each connection) is that of
-`fast_path`; all that is rarer goes through `_handle`, and everything where there is no C compiler.
+It is edge-triggered, so a ready socket costs one read: if recv(2) returns less than it was asked for, there is no more,
+and later input is a new edge (epoll(7)). `fast_path` handles the common case (one request in flight on each
+connection); `_handle` does the rest, and everything if there is no C compiler.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from iolab_client.load.tally import Tally
 from iolab_client.load.timetable import Timetable
 
 SECOND = 1_000_000_000
-# How often it is seen to what has no event of its own.
+# How often the loop checks what has no event.
 CHECK_SECONDS = 0.05
 CHECK_NS = SECOND // 20
 EVENTS = 256
-# How long a server may take to close after the load, before the generator does it.
+# How long a server may take to close after the load, before the generator closes.
 FAREWELL_NS = 2 * SECOND
-# Not EPOLLIN, which alone means a socket.
+# Not EPOLLIN, so that an event of EPOLLIN alone is always a socket's.
 COMMANDS = select.EPOLLRDNORM
 
 clock = time.monotonic_ns
@@ -47,11 +47,11 @@ class Loop:
         seed = f"{self.plan.seed} process {share.process}"
         self.requests = Requests(self.plan.sizes, seed, Oracle(self.plan.expect))
         self.fast_path = FastPath(self.requests, self.shared)
-        # The next request, and the timetable: what both ways of going on have in common.
+        # The next request and the timetable, shared with the fast path.
         self.data = self.fast_path.data
         self.timetable = Timetable(self.plan, share.process, self.data)
         self.commands = commands
-        # Made before any socket: select(2) knows no descriptor above 1023.
+        # Made before any socket: select(2) takes no descriptor above 1023.
         self.poller = select.epoll()
         self.poller.register(commands, COMMANDS)
         self.connections = Connections(share, self.shared, self.poller)
@@ -64,7 +64,7 @@ class Loop:
         self.over = False
 
     def connect(self) -> None:
-        """Make all connections, or as many as can be made. Returns when none is under way any more."""
+        """Make all connections, or as many as can be made. Returns when none is being made any more."""
         self.connections.begin()
         while self.connections.to_be_made and not self.over:
             self.connections.make_some()
@@ -74,7 +74,7 @@ class Loop:
             self.shared.counters[CONNECTED] = self.connections.open
 
     def run(self, start: int) -> Report:
-        """Load from `start` on, and measure when the warm-up is over. Returns when the server is parted from."""
+        """Load from `start` on, and measure after the warm-up. Returns when all connections have ended."""
         plan = self.plan
         begin = start + int(plan.warmup_seconds * SECOND)
         self.tally = Tally(
@@ -91,7 +91,7 @@ class Loop:
         self.used_begin = self.used_end = self._used()
         self.stage = "warm-up"
         self.open_at_end = self.answered = self.due = self.parting_at = 0
-        # Whoever was closed at once by a full server is seen before anything is asked.
+        # First find the connections that a full server has closed at once.
         for descriptor, mask in self.poller.poll(0, len(self.connections.all) + 1):
             self._handle(descriptor, mask)
         time.sleep(max(0, start - clock()) / SECOND)
@@ -108,10 +108,10 @@ class Loop:
             self._any()
         return self._report()
 
-    # Three ways of going on
+    # Three kinds of loop
 
     def _fast(self) -> None:
-        """Any loop with one request in flight on each connection, as long as it is loaded."""
+        """The loop with one request in flight on each connection, as long as the load lasts."""
         path, poller = self.fast_path, self.poller.fileno()
         path.begin(self.connections.talkers)
         self._lend()
@@ -127,7 +127,7 @@ class Loop:
             self._handle(descriptor, mask)
 
     def _see_to(self, kind: int) -> None:
-        """What the fast path leaves to us."""
+        """Handle what the fast path leaves."""
         path, data, exchange = self.fast_path, self.data, self.exchange
         connection = self.connections.of(data.left_descriptor)
         if connection is None:
@@ -150,14 +150,14 @@ class Loop:
             path.lend(connection)
 
     def _lend(self) -> None:
-        """Give all connections to the fast path, if it has not got them."""
+        """Lend all connections to the fast path, if it does not have them."""
         if not self.lent:
             self.lent = True
             for connection in self.connections.talkers:
                 self.fast_path.lend(connection)
 
     def _take_back(self) -> None:
-        """Have all connections as they are now."""
+        """Take all connections back, with their current state."""
         if self.lent:
             self.lent = False
             for connection in self.connections.talkers:
@@ -171,7 +171,7 @@ class Loop:
             self._end_round()
 
     def _open(self) -> None:
-        """Requests are sent when they are due. epoll_wait(2) waits in milliseconds, select(2) for the epoll in µs."""
+        """An open loop. It waits in select(2) on the epoll, to the µs: epoll_wait(2) counts in milliseconds."""
         poll, descriptor = self.poller.poll, self.poller.fileno()
         while not self.over:
             events = poll(0, EVENTS_BETWEEN_TURNS)
@@ -189,12 +189,12 @@ class Loop:
             self._end_round()
 
     def _handle(self, descriptor: int, mask: int) -> None:
-        """One event, whatever it is."""
+        """Handle one event of any kind."""
         if descriptor == self.commands.fileno():
             self._obey()
             return
         connection = self.connections.of(descriptor)
-        # It ended after the kernel had told of it.
+        # The connection has ended since the kernel reported the event.
         if connection is None:
             return
         if connection.state is State.CONNECTING:
@@ -216,7 +216,7 @@ class Loop:
             self._check(now)
 
     def _check(self, now: int) -> None:
-        """What has no event of its own: notes to count, stages that end, answers that do not come."""
+        """Check what has no event: notes to count, stages that end, answers that do not come."""
         self.tally.count()
         if self.stage == "warm-up" and now >= self.tally.begin:
             self._begin_measuring(now)
@@ -227,7 +227,7 @@ class Loop:
         closed = not connections.open and (not connections.closing or now > self.parting_at + FAREWELL_NS)
         if connections.parting and closed:
             self.over = True
-        # A stage ends when it is due, and not some time later.
+        # Check next when the stage ends, so that it ends in time.
         edge = self.tally.begin if self.stage == "warm-up" else self.tally.end
         self.next_check = min(now + CHECK_NS, edge) if edge > now else now + CHECK_NS
 
@@ -244,11 +244,11 @@ class Loop:
             self.data.left = requests
 
     def _used(self) -> tuple[float, float]:
-        """Seconds of processor time until now, and of time in which there was something to do."""
+        """Seconds of processor time so far, and of time in which there was something to do."""
         return time.process_time(), (clock() - self.data.waited) / SECOND
 
     def _has_all(self) -> bool:
-        """Whether the answers that were asked for are there, or no connection is left."""
+        """Whether the plan's number of answers is there, or no connection is left."""
         requests = self.share.requests
         if requests is not None:
             self.tally.count()
@@ -257,14 +257,14 @@ class Loop:
         return self.connections.are_over()
 
     def _has_asked_all(self) -> bool:
-        """Whether no request is to be sent any more, and none is in flight: some had no answer."""
+        """Whether no request is to be sent any more and none is in flight, although some had no answer."""
         asked = self.data.dealt >= self.data.last_turn if self.plan.rate else self.data.left <= 0
         if not asked:
             return False
         self._take_back()
         if any(one.state is State.OPEN and one.in_flight for one in self.connections.talkers):
             return False
-        # What is due and was never sent waits for a connection, as long as there may be one.
+        # A request that is due and not sent waits for a connection, as long as one may become free.
         return not self.plan.rate or not self._unsent_turns() or self.connections.are_over()
 
     def _unsent_turns(self) -> int:
@@ -293,7 +293,7 @@ class Loop:
         self.commands.say("over")
 
     def _close_timetable(self) -> None:
-        """What was due in the measured time and not sent, never will be."""
+        """Record the requests that were due in the measured time and will never be sent."""
         first, last = self.timetable.before(self.tally.begin), self.timetable.before(self.tally.end)
         last = min(last, self.data.last_turn)
         self.due = max(0, last - first)
@@ -304,7 +304,7 @@ class Loop:
             return
         self.next_scan = now + min(SECOND, self.timeout // 10)
         latest = now - self.timeout
-        # To have thousands back and give them away again takes longer than a request may be late.
+        # Taking thousands back and lending them again would make requests late.
         others = self.connections.connecting + self.connections.closing
         if self.lent and not others and self.fast_path.waits_since(latest):
             return
@@ -314,7 +314,7 @@ class Loop:
     # The end
 
     def _obey(self) -> None:
-        """What the parent wants."""
+        """Obey the parent's commands."""
         for command in self.commands.read():
             if command == "stop":
                 self.over = True
@@ -322,7 +322,7 @@ class Loop:
                     self.tally.count()
                     self._end_measuring(clock())
             elif command == "close":
-                # What is in flight is waited for, until it times out, and its latency counts.
+                # Requests in flight are waited for, until they time out, and their latency counts.
                 self.parting_at = clock()
                 self.connections.part()
 
@@ -357,7 +357,7 @@ class Loop:
             steps=tally.steps.tolist(),
             errors=self.connections.errors,
             cpu_seconds=cpu_seconds,
-            # Between the requests of a dense timetable it looks at the clock more than it sleeps, and could do more.
+            # Between the turns of a dense timetable it reads the clock more than it sleeps, and could do more work.
             busy_seconds=min(cpu_seconds, occupied_seconds) if self.plan.rate else cpu_seconds,
             in_c=fast_path.is_there(),
         )

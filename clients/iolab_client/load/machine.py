@@ -1,4 +1,4 @@
-"""The machine as a party to a measurement: who else was busy, and who had to wait for a processor.
+"""The machine's part in a measurement: how busy other processes were, and what had to wait for a processor.
 
 Sources: proc_stat(5), proc_pid_schedstat in the kernel's Documentation/scheduler/sched-stats.rst, and
 Documentation/accounting/psi.rst.
@@ -20,19 +20,19 @@ _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What the kernel has counted until now. Seconds of all processors together; None where it does not tell."""
+    """What the kernel has counted so far. Seconds of all processors together; None if it does not count that."""
 
     at: float
     busy_seconds: float | None
     steal_seconds: float | None
     pressure_seconds: float | None
-    # Of each process of the generator: when it ran, and when it was ready to run and did not.
+    # For each process of the generator: how long it ran, and how long it was ready to run without running.
     ran_seconds: tuple[float, ...]
     waited_seconds: tuple[float, ...]
 
 
 def look(pids: Iterable[int]) -> Moment:
-    """Look now; `pids` are the generator's processes."""
+    """Read the counters now; `pids` are the generator's processes."""
     busy = steal = pressure = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         user, nice, system, _, _, _, _, stolen, *_ = map(
@@ -54,7 +54,7 @@ def look(pids: Iterable[int]) -> Moment:
 
 
 def between(first: Moment, second: Moment, server: ServerUse | None) -> Machine:
-    """What the machine did between two looks, beside the server and the generator."""
+    """What the machine did between two moments, beside the server and the generator."""
     seconds = second.at - first.at
     cores = os.cpu_count() or 1
     others = None
@@ -78,7 +78,7 @@ def _share(first: float | None, second: float | None, of_seconds: float) -> floa
 
 
 def _schedule(pid: int) -> tuple[float, float]:
-    """Seconds that a process of one thread has run, and has waited in a run queue; zeros if it is gone."""
+    """Seconds that a process of one thread has run, and has waited in the run queue; zeros if it is gone."""
     with contextlib.suppress(OSError, ValueError):
         ran, waited, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
         return ran / 1e9, waited / 1e9

@@ -1,4 +1,4 @@
-"""What one process of the generator is to do, and what it says when it has done it."""
+"""What one process of the generator has to do, and its report."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from iolab_client.results.measurement import Errors, Plan
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a plan that one of its processes does. It is told on the process's standard input."""
+    """One process's part of a plan, given on its standard input."""
 
     plan: Plan
-    # Which of the processes it is, from 0; it has every nth request of the timetable.
+    # The number of the process, from 0; it has every nth request of the timetable.
     process: int
-    # An address family and what connect(2) takes there.
+    # An address family, and an address of it as connect(2) takes it.
     family: int
     address: tuple[str, int]
     connections: int
     idle: int
     requests: int | None
     connect_rate: float | None
-    # Descriptor of the shared memory.
+    # The descriptor of the shared memory.
     memory: int
 
 
@@ -29,14 +29,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     begun: int
     ended: int
-    # Answers in the measured time, and those that came later to what was in flight at its end.
+    # Answers in the measured time, and later ones to requests that were in flight at its end.
     answers: int
     late: int
-    # Requests that were due in the measured time (open loop), that were sent in it, and that were due and never sent.
+    # Requests due in the measured time (open loop), sent in it, and due in it but never sent.
     due: int
     sent: int
     unsent: int
-    # Requests in the latency histogram that have no answer, and for how long the one that waited least has waited.
+    # Requests without an answer in the latency histogram, and the shortest time that one of them has waited.
     censored: int
     censored_from_ns: int | None
     sent_bytes: int
@@ -45,7 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     answered_connections: int
     # Answers in the measured time on each connection.
     answers_each: list[int]
-    # Time that requests were in flight, added up over all of them.
+    # The times in flight of all requests, added up.
     flight_ns: int
     latency_ns: int
     from_send_ns: int
@@ -54,19 +54,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     errors: Errors
     cpu_seconds: float
-    # Of these, those that it had something to do in.
+    # The part of these in which there was something to do.
     busy_seconds: float
     # Whether the fast path was there.
     in_c: bool
 
 
 def part(whole: int, process: int, processes: int) -> int:
-    """The part of a whole number that falls to a process; the parts add up to it."""
+    """A process's part of a whole number; the parts add up to it."""
     return whole * (process + 1) // processes - whole * process // processes
 
 
 def split(plan: Plan, family: int, address: tuple[str, int], memories: list[int]) -> list[Share]:
-    """A plan's shares, one for each of the shared memories; none has less than one connection."""
+    """A plan's shares, one for each shared memory; each has at least one connection."""
     processes = len(memories)
     return [
         Share(

@@ -1,6 +1,6 @@
 """Memory that a process of the generator writes and its parent reads while the load runs: counters and histograms.
 
-Each number has one writer and is eight bytes, aligned, so a reader sees it whole; nothing is locked.
+Each number has one writer and eight aligned bytes, so that a reader sees it whole without a lock.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from iolab_client.load.buckets import BUCKETS
 
 Counts = npt.NDArray[np.int64]
 
-# Where the counters are.
+# The places of the counters.
 CONNECTED, ANSWERS, ERRORS, OPEN = range(4)
 _HEADER = 8
-# Histograms: from when a request was due, from when it was sent, and how late it was seen to be due; how long a
-# connection took to be made, and from then to its first answer.
+# Histograms: latency from when a request was due, and from when it was sent; how late it was seen to be due; the time
+# to connect, and from then to the first answer.
 LATENCY, FROM_SEND, LAG, CONNECT, FIRST = range(5)
 _HISTOGRAMS = 5
 BYTES = 8 * (_HEADER + _HISTOGRAMS * BUCKETS)
 
 
 def create() -> int:
-    """A descriptor of new shared memory, all zero. It costs memory only where it is written."""
+    """A descriptor of new shared memory, all zero. Only pages that are written cost memory."""
     descriptor = os.memfd_create("iolab-load")
     os.ftruncate(descriptor, BYTES)
     return descriptor

@@ -1,7 +1,7 @@
-"""What one process counts of each answer. The fast path does it in C, answer by answer; the same is here for the rest.
+"""What one process counts for each answer. The fast path counts in C, answer by answer; this does the same elsewhere.
 
-There a few numbers are noted of each answer, and counted some thousands at a time by numpy, so that a long load needs
-no more memory than a short one.
+A few numbers are noted for each answer, and numpy counts some thousands at a time, so that a long load needs no more
+memory than a short one.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import numpy as np
 from iolab_client.load import buckets
 from iolab_client.load.shared import FROM_SEND, LAG, LATENCY, Shared
 
-# The steps in which answers are counted over time, unless a load is so long that there would be too many.
+# The steps in which answers are counted over time; longer if a load would have too many.
 STEP_NS = 1_000_000
 _MOST_STEPS = 100_000
-# Notes before they are counted.
+# How many notes are kept before they are counted.
 _ROOM = 4096
-# Before the measured time begins, where that is not known in advance.
+# The begin of the measured time while it is not known.
 _NEVER = 1 << 62
 
 
 class Tally:
     """The counts of one process. All times are nanoseconds of the monotonic clock.
 
-    An answer counts if it came in the measured time; with `only_new`, if its request is of that time, too. What was in
-    flight when that time ended is waited for, and its latency counts like any other's; what has no answer then either
-    is censored: it has waited for so long at least. The measured time begins at `begin` if there is a timetable
-    (`planned`), or any request may be counted; else when `start` says.
+    An answer counts if it came in the measured time and, with `only_new`, if its request is of that time too. Requests
+    in flight at the end of that time are waited for, and their latencies count; those that get no answer are censored:
+    they have waited at least that long. The measured time begins at `begin` if there is a timetable (`planned`), or if
+    any request may be counted; else when `start` is called.
     """
 
     def __init__(self, shared: Shared, counts: Any, begin: int, end: int, *, planned: bool, only_new: bool):
@@ -45,14 +45,14 @@ class Tally:
         )
         self._histograms = shared.histograms
         self._planned = planned
-        # Requests without an answer, and for how long the one that waited least has waited.
+        # Requests without an answer, and the shortest time that one of them has waited.
         self.censored = 0
         self.censored_from = _NEVER
-        # Of those, the ones that were due and never sent.
+        # Those of them that were due and never sent.
         self.unsent = 0
-        # Of each answer: when its request was due and sent, when it was there, and its size.
+        # For each answer: when its request was due and sent, when it was there, and its size.
         self._notes: list[tuple[int, int, int, int]] = []
-        # Of each request of the timetable: how late it was seen to be due.
+        # For each request of the timetable: how late it was seen to be due.
         self._late: list[int] = []
 
     @property
@@ -66,7 +66,7 @@ class Tally:
         self.counts.end = end
 
     def start(self, now: int) -> None:
-        """The measured time begins now: all that came until now, and all that was sent, is of the warm-up."""
+        """Begin the measured time now: all that was sent or came before belongs to the warm-up."""
         self.count()
         self.begin = self.counts.begin = now
 
@@ -77,7 +77,7 @@ class Tally:
             self.count()
 
     def note_turn(self, due: int, late: int) -> None:
-        """Note how late it was seen that a request of the timetable was due."""
+        """Note how late a request of the timetable was seen to be due."""
         if self.begin <= due < self.end:
             self._late.append(late)
 
@@ -115,20 +115,20 @@ class Tally:
             buckets.count(self._histograms[FROM_SEND], done - sent)
 
     def counts_for(self, due: int, done: int) -> bool:
-        """Whether an answer that came at `done` is one of the measured time."""
+        """Whether an answer that came at `done` counts for the measured time."""
         return self.begin <= done < self.end and (not self.counts.only_new or due >= self.begin)
 
     def never_sent(self, due: list[int]) -> None:
-        """Requests that were due in the measured time and found no room: each has waited to its end or longer.
+        """Count requests that were due in the measured time and found no room: each has waited at least until its end.
 
-        Left out, a server that answers nobody any more would have the best latency.
+        Without them a server that stops answering would have the best latency.
         """
         waited = [self.end - each for each in due if self.begin <= each < self.end]
         self.unsent += len(waited)
         self._censor(LATENCY, waited)
 
     def unanswered(self, due: int, sent: int, now: int, size: int, *, failed: bool) -> None:
-        """A request was in flight from `sent` to `now` without an answer; if its connection `failed`, none comes."""
+        """Count a request in flight from `sent` to `now` without an answer; `failed`: none can come any more."""
         counts = self.counts
         counts.flight_ns += max(min(now, counts.end) - max(sent, counts.begin), 0)
         if counts.begin <= sent < counts.end:

@@ -1,8 +1,8 @@
-"""The timetable of an open loop: when each request is due, and which one is the next to be sent.
+"""The timetable of an open loop: when each request is due, and which one is sent next.
 
-Requests are numbered in the order in which they are due, the process's own from 0. One is *dealt* once it is due, and
-*taken* when a connection has room for it: any connection that is free, or, if the plan binds them, the one whose turn
-it is. Times are nanoseconds of the monotonic clock.
+Each process numbers its requests from 0, in the order in which they are due. One is *dealt* when it is due, and *taken*
+when a connection has room for it: any free connection or, if the plan binds them, the one whose turn it is. Times are
+nanoseconds of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from iolab_client.results.measurement import POISSON, Plan
 
 SECOND = 1_000_000_000
-# Gaps between arrivals that are drawn; then they come again.
+# How many gaps between arrivals are drawn before they repeat.
 _DRAWN = 1 << 16
 
 
@@ -28,7 +28,7 @@ class Timetable:
         data.period = SECOND / plan.rate if plan.rate else 0.0
         data.processes, data.process = plan.processes, process
         data.bound = plan.bound
-        # Where arrivals are random: when each of the drawn ones is due after the first, and all of them together.
+        # For random arrivals: when each drawn one is due after the first, and the length of the whole series.
         self._arrivals = np.zeros(0)
         if plan.rate and plan.arrivals == POISSON:
             random = Random(f"{plan.seed} arrivals of {process}")
@@ -38,11 +38,11 @@ class Timetable:
             data.arrivals, data.arrivals_count = self._arrivals.ctypes.data, _DRAWN
 
     def start(self, moment: int) -> None:
-        """The first request is due then."""
+        """Set when the first request is due."""
         self.data.first_due = moment
 
     def due(self, turn: int) -> int:
-        """When a request is due: evenly, with the processes taking turns; or after gaps that are drawn."""
+        """When a request is due: at even intervals, with the processes taking turns; or after random gaps."""
         data = self.data
         if len(self._arrivals):
             again, drawn = divmod(turn, _DRAWN)
@@ -63,6 +63,6 @@ class Timetable:
         return low
 
     def next_due(self) -> int | None:
-        """When the next request is due that nobody was given; None: there is none any more."""
+        """When the next request is due that is not dealt yet; None: there is none."""
         data = self.data
         return None if data.dealt >= data.last_turn else self.due(data.dealt)

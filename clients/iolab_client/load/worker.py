@@ -1,6 +1,6 @@
-"""One process of the generator: `python -m iolab_client.load.worker`, started by `conductor` and by nobody else.
+"""One process of the generator: `python -m iolab_client.load.worker`, started only by `conductor`.
 
-It is told its share on standard input, then `connect`, `start` with the moment, and `close`; it says `ready`,
+On standard input it gets its share, then `connect`, `start` with the moment, and `close`; it answers `ready`,
 `connected`, `over` and its report. It has one thread and one loop.
 """
 
@@ -28,11 +28,11 @@ def main() -> None:
         os.sched_setaffinity(0, share.plan.cpus)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # The kernel may wake a sleeper 50 µs late to save power, and would make every planned request late by that.
+    # By default the kernel may wake a thread 50 µs late to save power, which would delay every planned request.
     with contextlib.suppress(OSError):
         Path("/proc/self/timerslack_ns").write_text("1")
     loop = Loop(share, commands)
-    # Nothing here makes reference cycles, and a collection looks at every connection.
+    # Nothing here makes reference cycles, and a collection would visit every connection.
     gc.disable()
     commands.say("ready")
     commands.wait()
