@@ -1,6 +1,6 @@
-"""A run as a folder: data to read by eye, by program and by HdrHistogram's tools, and the report made of it.
+"""A run as a folder: data for people, programs and HdrHistogram's tools, and the report.
 
-`results.json` is the run, and all else is made of it again by `iolab-client report FOLDER`.
+`results.json` is the run, and `iolab-client report FOLDER` remakes all other files from it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Kind = TypeVar("Kind")
 
 
 class BadBundle(click.ClickException):
-    """A folder that can't be read as a run: one line that names file, key and what was expected; exit code 2."""
+    """A folder that can't be read as a run: one line that names file, key and expectation; exit code 2."""
 
     exit_code = 2
 
 
 class Results(Run, kw_only=True):
-    """What `results.json` holds: the run as it was measured, and what it comes to."""
+    """The content of `results.json`: the run as it was measured, and its summary."""
 
     summary: Summary
 
@@ -51,7 +51,7 @@ class _Version(msgspec.Struct):
 
 
 def read(folder: Path) -> Run:
-    """The run of a folder. Its summary is not read but made again. Raises BadBundle."""
+    """The run in a folder. Its summary is not read but remade. Raises BadBundle."""
     file = folder / RESULTS
     data = _bytes_of(file, "a folder that `iolab-client compare` wrote")
     version = _decoded(file, data, _Version).schema
@@ -86,7 +86,7 @@ def _decoded(file: Path, data: bytes, kind: type[Kind]) -> Kind:
 
 
 def save(run: Run, folder: Path) -> None:
-    """Write what was measured until now: cheap, and whole or not at all, so that it can be done after each load.
+    """Write what was measured so far. It is cheap and atomic, so that it can be done after each load.
 
     Raises OSError.
     """
@@ -97,7 +97,7 @@ def save(run: Run, folder: Path) -> None:
 
 
 def table(run: Run) -> str:
-    """results.csv: one row per measurement, in the order in which they were made; units as in results.json."""
+    """results.csv: one row per measurement, in the order of measuring; units as in results.json."""
     rows = [_row(one) for one in run.measurements]
     text = io.StringIO()
     names = list(rows[0]) if rows else ["subject"]
@@ -129,7 +129,7 @@ def histograms(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def case_name(case: Case) -> str:
-    """A load as part of a file's name: `c64-s64`, then what is not usual: `p16`, `r2000`, `churn10`, `idle1000`."""
+    """A load in a file's name: `c64-s64`, then what is not the default: `p16`, `r2000`, `churn10`, `idle1000`."""
     parts = [f"c{case.connections}", f"s{sizes_name(case.sizes)}"]
     if case.pipeline != 1:
         parts.append(f"p{case.pipeline}")
@@ -143,17 +143,17 @@ def case_name(case: Case) -> str:
 
 
 def sizes_name(sizes: tuple[Size, ...]) -> str:
-    """`64`, or with several `64x0.9+1024x0.1`."""
+    """`64`, or for several sizes `64x0.9+1024x0.1`."""
     if len(sizes) == 1:
         return str(sizes[0].size)
     return "+".join(f"{each.size}x{each.share:g}" for each in sizes)
 
 
 def schema() -> str:
-    """The JSON Schema of results.json; the comment above a field in the source is its description."""
+    """The JSON Schema of results.json; the comment above a field in the source becomes its description."""
     _, components = msgspec.json.schema_components(
         [Results],
-        # Only `object` has no schema of its own: it may be anything, as in `settings`.
+        # Only `object` has no schema: it may be anything, as in `settings`.
         schema_hook=lambda kind: {"description": "anything"},
         ref_template="#/$defs/{name}",
     )
@@ -162,7 +162,7 @@ def schema() -> str:
         if text := definition.get("description"):
             # Python 3.13 has done so already.
             definition["description"] = inspect.cleandoc(text)
-        # Results has the fields of Run, and so their comments.
+        # Results inherits the fields of Run, and so their comments.
         for owner in ("Run", struct) if struct == "Results" else (struct,):
             for field, shape in definition.get("properties", {}).items():
                 if text := described.get((owner, field)):
@@ -189,7 +189,7 @@ def _comments(module: Any) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def put(file: Path, data: bytes) -> None:
-    """A reader, and Ctrl-C, find the file as it was or as it is to be: rename(2) is atomic."""
+    """Replace a file atomically, by rename(2): a reader, or Ctrl-C, finds the old file or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.new")
     new.write_bytes(data)
@@ -197,7 +197,7 @@ def put(file: Path, data: bytes) -> None:
 
 
 def _safe(name: str) -> str:
-    """A name that is no path, in no shell and on no file system."""
+    """The name without characters that are special in a path, a shell or a file system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
@@ -244,7 +244,7 @@ def _row(one: Measurement) -> dict[str, object]:
 
 
 def _log(group: list[Measurement]) -> str:
-    """HdrHistogram's log format 1.2. The package's own writer has no tags, and cuts the greatest value to whole ms."""
+    """HdrHistogram's log format 1.2. The package's own writer has no tags, and truncates the maximum to whole ms."""
     lines = ["#[Latencies in nanoseconds, the greatest of each interval in ms]", "#[Histogram log format version 1.2]"]
     lines.append('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"')
     for one in sorted(group, key=lambda one: one.started):

@@ -1,8 +1,8 @@
 """Effects: by what factor two things differ, and whether that is more than chance.
 
-What is compared is the logarithm of a number, so that a factor is a difference; its spread over the rounds is what
-Student's t is made for. All intervals of a report hold together: of reports in which nothing differs, one in twenty at
-most says that something does (C. E. Bonferroni, 1936; Student, "The Probable Error of a Mean", 1908).
+Logarithms are compared, so that a factor becomes a difference; Student's t is made for their spread over the rounds.
+All intervals of a report hold together: of reports in which nothing differs, at most one in twenty claims a difference
+(C. E. Bonferroni, 1936; Student, "The Probable Error of a Mean", 1908).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import cache
 
 import msgspec
 
-# How often a report may claim a difference where there is none.
+# How often a report may claim a difference when there is none.
 FALSE_ALARMS = 0.05
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """The second over the first: the median of the rounds' ratios, and between which factors the true one lies.
+    """The second over the first: the median of the rounds' ratios, and an interval for the true factor.
 
-    The interval holds together with those of all `comparisons` of the report, 95 % of the time.
+    The intervals of all `comparisons` of the report hold together 95 % of the time.
     """
 
     ratio: float
@@ -32,14 +32,14 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def told_apart(self) -> bool:
-        """Whether the two differ by more than chance. If not, nobody knows whether they are equal."""
+        """Whether the two differ by more than chance. If not, they need not be equal."""
         return self.low > 1 or self.high < 1
 
 
 def paired(first: Sequence[float], second: Sequence[float], comparisons: int) -> Effect | None:
-    """Of numbers that were measured side by side, round by round: what the machine did in one, it did to both.
+    """The effect in numbers measured side by side: what the machine did in a round, it did to both.
 
-    None where there are fewer than two rounds, or a number is not above 0.
+    None if there are fewer than two rounds, or a number is not above 0.
     """
     if len(first) < 2 or min(*first, *second) <= 0:
         return None
@@ -50,9 +50,9 @@ def paired(first: Sequence[float], second: Sequence[float], comparisons: int) ->
 
 
 def independent(first: Sequence[float], second: Sequence[float], comparisons: int) -> Effect | None:
-    """Of numbers that were measured in two runs. None where one has fewer than two, or a number is not above 0.
+    """The effect in numbers measured in two runs. None if a run has fewer than two, or a number is not above 0.
 
-    The runs may vary differently: B. L. Welch, "The generalization of Student's problem", 1947.
+    The runs may have different variances: B. L. Welch, "The generalization of Student's problem", 1947.
     """
     if min(len(first), len(second)) < 2 or min(*first, *second) <= 0:
         return None
@@ -60,7 +60,7 @@ def independent(first: Sequence[float], second: Sequence[float], comparisons: in
     parts = [statistics.variance(each) / len(each) for each in logs]
     error = math.sqrt(sum(parts))
     weights = sum(part**2 / (len(each) - 1) for part, each in zip(parts, logs, strict=True))
-    # Whole degrees of freedom, rounded to the wider interval.
+    # Whole degrees of freedom, rounded down, which makes the interval wider.
     freedom = int(sum(parts) ** 2 / weights) if weights else min(map(len, logs)) - 1
     middle = statistics.fmean(logs[1]) - statistics.fmean(logs[0])
     ratio = statistics.median(second) / statistics.median(first)
@@ -75,7 +75,7 @@ def _effect(ratio: float, middle: float, error: float, freedom: int, comparisons
 
 @cache
 def student(probability: float, freedom: int) -> float:
-    """How far from 0 Student's t stays with that probability, on either side; `freedom` is a whole number from 1 on."""
+    """How far from 0 Student's t stays with that probability, on both sides; `freedom` is a whole number from 1 on."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < probability and high < 1e12:
         low, high = high, 2 * high
@@ -86,7 +86,7 @@ def student(probability: float, freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """The probability that t stays within so much: M. Abramowitz, I. A. Stegun, 26.7.3 and 26.7.4."""
+    """The probability that Student's t stays within -t and t: M. Abramowitz, I. A. Stegun, 26.7.3 and 26.7.4."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine, sine = math.cos(angle), math.sin(angle)
     odd = freedom % 2

@@ -1,6 +1,6 @@
 """Where a run is made: machine, kernel, Python, libraries, commit.
 
-`python -m iolab_client.results.environment` prints what belongs to the interpreter, so that a container can be asked.
+`python -m iolab_client.results.environment` prints the interpreter's part, so that a container can be asked for it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ GIT_SECONDS = 10
 
 
 class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
-    """A Python and the libraries of the project that it has."""
+    """A Python, and the project's libraries that are installed in it."""
 
     python: str
     libraries: dict[str, str]
 
 
 def interpreter() -> Interpreter:
-    """This one."""
+    """The running interpreter."""
     names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in metadata.requires(PROJECT) or ()}
     libraries = {}
     for name in sorted(names - {PROJECT}, key=str.lower):
@@ -43,7 +43,7 @@ def interpreter() -> Interpreter:
 
 
 def machine(place: str) -> Environment:
-    """This machine, with this process's own interpreter."""
+    """This machine, with this process's interpreter."""
     here = interpreter()
     return Environment(
         place=place,
@@ -59,7 +59,7 @@ def machine(place: str) -> Environment:
 
 
 def processor() -> str:
-    """The processor's name; "unknown" where the kernel has none."""
+    """The processor's name; "unknown" if the kernel shows none."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model", "cpu model"):
@@ -68,9 +68,9 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """`git describe --always --dirty` of the checkout that this runs from; None if it is none."""
+    """`git describe --always --dirty` of the checkout that this runs from; None outside a checkout."""
     if CHECKOUT is None:
-        # What git knows of where a package is installed is somebody else's project.
+        # Where a package is installed, git would describe another project.
         return None
     try:
         described = subprocess.run(

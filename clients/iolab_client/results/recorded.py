@@ -1,6 +1,6 @@
-"""What a histogram has recorded, as arrays: percentiles of hundreds of them at once.
+"""Histograms as arrays, for the percentiles of hundreds at once.
 
-The package hdrhistogram walks over each of the buckets, most of them empty, for every percentile.
+The package hdrhistogram walks over all buckets, most of them empty, for every percentile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hdrh.histogram import HdrHistogram
 
 from iolab_client.results.measurement import Latency
 
-# In a microsecond.
+# Nanoseconds in a microsecond.
 NANOSECONDS = 1000.0
 
 
@@ -38,10 +38,10 @@ def latency_of(histogram: HdrHistogram, mean: float) -> Latency:
 
 
 class Recorded:
-    """All latencies of one or several measurements; microseconds."""
+    """All latencies of one or several measurements, in microseconds."""
 
     def __init__(self, latencies: Iterable[Latency]) -> None:
-        """Raises ValueError if there are none, or a histogram is none."""
+        """Raises ValueError if there are no latencies, or a histogram can't be decoded."""
         histogram: HdrHistogram | None = None
         counts = np.zeros(0, dtype=np.int64)
         for latency in latencies:
@@ -62,11 +62,11 @@ class Recorded:
         self.count = int(self._until[-1]) if len(used) else 0
 
     def at(self, quantile: float) -> float:
-        """The latency that this share of the answers did not exceed, to three digits; 0 where there are none."""
+        """The latency that this share of the answers did not exceed, to three digits; 0 if there are none."""
         return float(self._highest[self._place(quantile)]) if self.count else 0.0
 
     def percentiles(self, ticks: int = 5) -> str:
-        """HdrHistogram's text: values in µs, `ticks` lines for each halving of what is left to 100 %."""
+        """HdrHistogram's text: values in µs, with `ticks` lines for each halving of the distance to 100 %."""
         lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
         for quantile in _levels(ticks) if self.count else ():
             place = self._place(quantile)
@@ -83,12 +83,12 @@ class Recorded:
         return "\n".join(lines) + "\n"
 
     def _place(self, quantile: float) -> int:
-        # Rounded first: 0.9 of 10 is the 9th, whatever the ninth digit of a product says.
+        # Rounded first: 0.9 of 10 is the 9th, also if floating point gives slightly more.
         return int(np.searchsorted(self._until, max(1, math.ceil(round(quantile * self.count, 6)))))
 
 
 def _levels(ticks: int) -> Iterator[float]:
-    """From 0 towards 1, each halving of what is left in `ticks` steps."""
+    """Quantiles from 0 towards 1, with `ticks` steps for each halving of the distance to 1."""
     level = 0.0
     while level < 1:
         yield level

@@ -1,6 +1,6 @@
-"""What a run comes to: medians over its rounds with their intervals, shares of the yardstick, verdicts and ranks.
+"""The summary of a run: medians over its rounds with their intervals, shares of the yardstick, verdicts and ranks.
 
-Pure functions of a Run. Each round has a fresh process of each server: a round, not an answer, is one observation.
+Pure functions of a Run. Each round has a fresh process of each server, so a round, not an answer, is an observation.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from iolab_client.results.measurement import (
 )
 from iolab_client.results.verdicts import worst
 
-# What follows the name of a server that is measured once more as a subject of its own.
+# Appended to the name of a server that is measured a second time as another subject.
 AGAIN = " again"
-# Of the intervals that order statistics make, the narrowest that covers the median at least this often.
+# The interval is the narrowest of order statistics that covers the median at least this often.
 COVERAGE = 0.90
-# An interval wider than this, as a share of its median, is no result: a shared machine swings by 15 % either way.
+# An interval wider than this share of its median is no result: a shared machine varies by 15 % either way.
 RATE_SPREAD = 0.30
-# Latency swings more, and what differs in it differs by multiples.
+# Latency varies more, and its real differences are multiples.
 LATENCY_SPREAD = 1.0
-# These hold for a cell if they hold in one round: a wrong answer is not made right by four rounds without. The others
-# only if they hold in half of the rounds or more: a median withstands fewer.
+# These apply to a cell if they apply to one round: four rounds without a wrong answer do not excuse one. The others
+# apply only if they apply to at least half of the rounds: a median withstands fewer.
 IN_ANY_ROUND = (ERRORS, STARVED, INCONSISTENT)
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A median over rounds, and between which of the rounds' values the true one lies, `coverage` of the time."""
+    """A median over rounds, and an interval of rounds' values that contains the true one, `coverage` of the time."""
 
     median: float
     low: float
@@ -58,7 +58,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A load that every subject was put under: fields of Plan."""
+    """A load that was put on every subject: fields of Plan."""
 
     connections: int
     pipeline: int
@@ -69,17 +69,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, kw_only=True):
-    """One subject under one load, over the rounds. Units as in Measurement; null where nobody knows."""
+    """One subject under one load, over the rounds. Units as in Measurement; null: not known."""
 
     subject: str
     case: Case
     rounds: int
     verdict: Verdict
-    # The place by rate (closed loop) or p99 (open loop) among the VALID cells of this load, the yardstick left out; and
-    # that by cost. Those that share a place are not told apart from its best, which does not make them equal.
+    # The place by rate (closed loop) or p99 (open loop) among the VALID cells of this load, without the yardstick; and
+    # that by cost. Cells that share a place are not told apart from its best, which does not make them equal.
     rank: int | None = None
     cost_rank: int | None = None
-    # Its rate (closed loop) or p99 (open loop) over that of the best of all, round by round.
+    # Its rate (closed loop) or p99 (open loop) over that of the best, round by round.
     against_best: Effect | None = None
     rate: Interval
     p50: Interval
@@ -87,29 +87,29 @@ class Cell(msgspec.Struct, kw_only=True):
     p99: Interval
     p99_9: Interval
     max: Interval
-    # Of the server's processor time, microseconds per answer.
+    # The server's processor time, microseconds per answer.
     cost: Interval | None
     # Per answer.
     voluntary_switches: Interval | None
     involuntary_switches: Interval | None
     memory_bytes: Interval | None
-    # By how much a fresh server's memory grew, over the connections that it served.
+    # The growth of a fresh server's memory, divided by the connections that it served.
     memory_per_connection: Interval | None
     answered_connections: Interval
     open_connections: Interval
-    # Of the yardstick in the same round: its cost over this cost, this rate over its rate; and what to know of it.
+    # Compared with the yardstick of the same round: its cost over this cost, this rate over its rate; and a caveat.
     share_by_cost: Interval | None = None
     share_by_rate: Interval | None = None
     share_note: str = ""
 
 
-# The measurements of each load and subject; and a number of each round.
+# The measurements of each load and subject; and a number for each round.
 Groups = Mapping[tuple[Case, str], Sequence[Measurement]]
 Rounds = Mapping[int, float]
 
 
 class Null(msgspec.Struct, frozen=True, kw_only=True):
-    """A server that was measured as two subjects, under one load: what this machine makes of no difference at all."""
+    """A server that was measured as two subjects under one load: the difference that this machine shows without any."""
 
     subject: str
     case: Case
@@ -118,10 +118,10 @@ class Null(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """All cells, in the order in which they first appear in the run."""
+    """All cells, in the order of their first appearance in the run."""
 
     cells: list[Cell]
-    # How many comparisons the places were made of: their intervals hold together.
+    # How many comparisons the places took: their intervals hold together.
     comparisons: int = 0
     null: list[Null] = msgspec.field(default_factory=list)
 
@@ -129,9 +129,9 @@ class Summary(msgspec.Struct, kw_only=True):
 def interval(values: Sequence[float]) -> Interval:
     """The median of independent observations and the interval of its order statistics.
 
-    Between the k-th smallest and the k-th largest of n lies the true median with a probability of
-    1 - 2 * P(Binomial(n, 1/2) < k), whatever the distribution (H. A. David, H. N. Nagaraja, "Order Statistics", 7.1):
-    93.75 % between the smallest and the largest of five. Raises ValueError if there are none.
+    The true median lies between the k-th smallest and the k-th largest of n with a probability of
+    1 - 2 * P(Binomial(n, 1/2) < k), for any distribution (H. A. David, H. N. Nagaraja, "Order Statistics", 7.1):
+    93.75 % between the smallest and the largest of five. Raises ValueError if there are no values.
     """
     ordered = sorted(values)
     count = len(ordered)
@@ -150,13 +150,13 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def coverage(count: int, rank: int) -> float:
-    """How often the interval from the `rank`-th smallest to the `rank`-th largest of `count` holds the median."""
+    """How often the interval from the `rank`-th smallest to the `rank`-th largest of `count` contains the median."""
     tail: int = sum(comb(count, below) for below in range(rank))
     return 1 - 2 * tail / (1 << count)
 
 
 def case_of(measurement: Measurement) -> Case:
-    """The load that a measurement was made under."""
+    """The load of a measurement."""
     plan = measurement.plan
     return Case(
         connections=plan.connections,
@@ -169,7 +169,7 @@ def case_of(measurement: Measurement) -> Case:
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run, whole or as far as it came."""
+    """The summary of a run, complete or not."""
     cells: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for one in run.measurements:
         cells[case_of(one), one.subject].append(one)
@@ -186,11 +186,11 @@ def summarise(run: Run) -> Summary:
 
 
 def places(values: Mapping[str, Rounds], best: Callable[..., float], comparisons: int) -> dict[str, int]:
-    """The place of each by its values in the rounds, the best is 1: `best` is min or max.
+    """The place of each name by its values in the rounds, 1 for the best; `best` is min or max.
 
-    One that is not told apart from the best of the place above it shares that place; the next one's place counts all
-    before it. What is shared is not handed on: a long row of small differences does not make the first and the last
-    equal. `comparisons` is how many the whole report makes.
+    A name that is not told apart from the best of the place above shares that place; the next place counts all names
+    before it. Sharing is not transitive: a long row of small differences does not make the first and the last equal.
+    `comparisons` is the number in the whole report.
     """
     sign = 1 if best is min else -1
     ordered = sorted(values, key=lambda name: sign * statistics.median(values[name].values()))
@@ -211,11 +211,11 @@ def between(first: Rounds, second: Rounds, comparisons: int) -> Effect | None:
 
 
 class _Field:
-    """The VALID cells of one load, which have places among each other."""
+    """The VALID cells of one load, which are ranked against each other."""
 
     def __init__(self, made: Mapping[tuple[Case, str], Cell], groups: Groups, case: Case) -> None:
         valid = [cell for (of, _), cell in made.items() if of == case and cell.verdict.word == VALID]
-        # The second of a server that was measured twice is no competitor.
+        # The second subject of a server that is measured twice does not compete.
         self.cells = [cell for cell in valid if cell.subject != YARDSTICK and not cell.subject.endswith(AGAIN)]
         self._best = max if case.rate is None else min
         self._first = {cell.subject: by_round(groups[case, cell.subject], primary(case)) for cell in self.cells}
@@ -227,7 +227,7 @@ class _Field:
 
     @property
     def comparisons(self) -> int:
-        """How many there may be: whoever leads is found by looking at all."""
+        """How many comparisons there may be: any cell could be the leader."""
         return comb(len(self._first), 2) + comb(len(self._cost), 2)
 
     def rank(self, comparisons: int) -> None:
@@ -242,12 +242,12 @@ class _Field:
 
 
 def primary(case: Case) -> Callable[[Measurement], float]:
-    """What is asked of a load first: in a closed loop the rate, in an open one the p99."""
+    """The main result of a load: in a closed loop the rate, in an open one the p99."""
     return (lambda one: one.rate) if case.rate is None else (lambda one: one.latency.p99)
 
 
 def by_round(group: Sequence[Measurement], value: Callable[[Measurement], float]) -> Rounds:
-    """A number of each round in which it is known."""
+    """A number for each round in which it is known."""
     return {one.round: found for one in group if (found := value(one))}
 
 
@@ -295,7 +295,7 @@ def _known(values: Iterable[float | None]) -> Interval | None:
 
 
 def _verdict(group: Sequence[Measurement], rate: Interval, p50: Interval) -> Verdict:
-    """The worst that holds for the cell; see IN_ANY_ROUND."""
+    """The worst verdict that applies to the cell; see IN_ANY_ROUND."""
     found = []
     for word in dict.fromkeys(one.verdict.word for one in group):
         having = [one.verdict for one in group if one.verdict.word == word]
@@ -321,7 +321,7 @@ def _verdict(group: Sequence[Measurement], rate: Interval, p50: Interval) -> Ver
 
 
 def _add_shares(cell: Cell, group: Sequence[Measurement], yardstick: Sequence[Measurement]) -> None:
-    """Paired: what the machine did in a round, it did to both."""
+    """Add the shares, paired by round: what the machine did in a round, it did to both."""
     measured = {one.round: one for one in yardstick}
     pairs = [(one, measured[one.round]) for one in group if one.round in measured]
     by_rate = [one.rate / unit.rate for one, unit in pairs if unit.rate]

@@ -1,4 +1,4 @@
-"""Thresholds: what a result must not be, as in `p99>5ms`, `rate<10k`, `errors>0`, `cost>20us` or `verdict!=VALID`."""
+"""Thresholds: what fails a result, such as `p99>5ms`, `rate<10k`, `errors>0`, `cost>20us` or `verdict!=VALID`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iolab_client.results.measurement import Measurement
 from iolab_client.results.units import COUNTS, SECONDS, number
 from iolab_client.results.verdicts import ORDER
 
-# The exit code where a threshold is missed: that of k6 and its like.
+# The exit code if a threshold is missed, as in k6.
 EXIT_MISSED = 99
 
 _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
@@ -41,7 +41,7 @@ _NUMBERS: Mapping[str, Callable[[Measurement], float | None]] = {
 
 @dataclass(frozen=True)
 class Threshold:
-    """What fails a result."""
+    """A condition that fails a result."""
 
     text: str
     what: str
@@ -49,7 +49,7 @@ class Threshold:
     limit: float
 
     def missed(self, measurement: Measurement) -> str | None:
-        """Why the result fails, in words; None if it does not. What is not known fails: nobody saw it hold."""
+        """Why the result fails, in words; None if it does not. An unknown number fails: it was not seen to be good."""
         if self.what in _NUMBERS:
             found, shown = _NUMBERS[self.what](measurement), ""
         else:
@@ -70,7 +70,7 @@ class VerdictThreshold:
     words: frozenset[str]
 
     def missed(self, measurement: Measurement) -> str | None:
-        """As of Threshold."""
+        """As in Threshold."""
         verdict = measurement.verdict
         return f"{self.text}: the verdict is {verdict.word}, {verdict.reason}" if verdict.word in self.words else None
 
@@ -80,7 +80,7 @@ Condition = Threshold | VerdictThreshold
 
 
 class ThresholdType(click.ParamType[Condition]):
-    """METRIC, a comparison, and a number with its unit."""
+    """A metric, a comparison, and a number with its unit."""
 
     name = "CONDITION"
 

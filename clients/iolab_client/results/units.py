@@ -20,14 +20,14 @@ for _power, _letter in enumerate("KMG", 1):
     BYTES[f"{_letter}iB"] = 1024.0**_power
     BYTES[f"{_letter}B"] = 1000.0**_power
 BYTES |= {"kB": 1000.0}
-# The requests of a process are slices of one pattern in memory.
+# A limit, because the requests of a process are slices of one pattern in memory.
 MOST_BYTES = 64 << 20
-# The greatest number of a processor: as many as Linux can be built for.
+# The highest number of a processor that Linux can be built for.
 MOST_CPU = 8191
 
 
 def number(text: str, units: Mapping[str, float]) -> float:
-    """The value of `10k` in the basic unit. Raises ValueError, which says what was expected."""
+    """The value of a text such as `10k` in the basic unit. Raises ValueError, which says what was expected."""
     match = _NUMBER.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{shortened(text)} is not a number{_with(units)}")
@@ -41,19 +41,19 @@ def _with(units: Mapping[str, float]) -> str:
 
 
 class Quantity(click.ParamType[float]):
-    """A number with a unit, from `least` to `most` of the basic one, or 0 where `zero` is allowed."""
+    """A number with a unit, from `least` to `most` of the basic unit, or 0 if `zero` is allowed."""
 
     units: ClassVar[Mapping[str, float]] = COUNTS
     least: ClassVar[float] = 1e-9
     most: ClassVar[float] = 1e9
-    # How the two are told.
+    # The two in words.
     bounds: ClassVar[str] = "1 in 1G to 1G"
 
     def __init__(self, *, zero: bool = False) -> None:
         self.zero = zero
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        """The number in the basic unit. Raises click.BadParameter, which tells the bounds."""
+        """The number in the basic unit. Raises click.BadParameter, which gives the bounds."""
         if not isinstance(value, str):
             return float(value)
         bounds = f"from {'0, or ' * self.zero}{self.bounds}"
@@ -85,7 +85,7 @@ class Duration(Quantity):
 
 
 class Count(click.ParamType[int]):
-    """A whole number: 100, 10k; from 1, or 0 where `zero` is allowed, to `most`."""
+    """A whole number: 100, 10k; from 1, or 0 if `zero` is allowed, to `most`."""
 
     name = "NUMBER"
 

@@ -1,4 +1,4 @@
-"""Whether a measurement is what it seems to be: of all that speaks against it, the worst, in words and numbers."""
+"""Whether a measurement can be trusted: the worst reason against it, in words and numbers."""
 
 from __future__ import annotations
 
@@ -26,50 +26,50 @@ from iolab_client.results.measurement import (
 # The worst first.
 ORDER: tuple[Word, ...] = (ERRORS, STARVED, NOISY, CLIENT_BOUND, OVERLOADED, INCONSISTENT, UNSTABLE, UNPROVEN, VALID)
 
-# What a measurement is made with before it is judged; never VALID, so that one nobody judged is not believed.
+# The verdict of a measurement before it is judged; not VALID, so that an unjudged one is not trusted.
 UNJUDGED = Verdict(word=INCONSISTENT, reason="not judged")
 
-# A process this busy had no time left to do more; the rest is what the kernel's accounting and start and end take.
+# A process this busy had no time to do more; the rest is the kernel's accounting, and the start and end.
 BUSY = 0.95
-# Latency counts from when a request was due, so the generator's own lateness is in it. Where the lateness is a quarter
-# of the p99, up to a quarter of what is called the server's is the generator's: no small error of measurement any more.
+# Latency counts from when a request was due, so it includes the generator's own lateness. If that is a quarter of the
+# p99, up to a quarter of the server's latency is really the generator's: that is no small error of measurement.
 LAG_SHARE = 0.25
-# No sleeper is punctual to more than the kernel's default timer slack (prctl(2), PR_SET_TIMERSLACK): 50 µs.
+# The kernel's default timer slack (prctl(2), PR_SET_TIMERSLACK), 50 µs: no sleeping thread wakes more precisely.
 LAG_FLOOR = 50.0
-# Less than this of the planned answers is notably less.
+# Less than this share of the planned requests is notably less.
 KEPT_UP = 0.95
-# In flight up to this of what the plan allows, the generator had room to send and did not.
+# With less in flight than this share of what the plan allows, the generator could have sent more.
 FULL = 0.9
-# Processors' worth of waiting for a processor that others had: more than this is theirs in every number.
+# Waiting for processors that others used, in processors: more than this affects every number.
 STOLEN = 0.05
-# Where the server does not tell how long it waited, others are not told from it: only the generator's own wait counts.
+# If the server's wait is not known, other processes can't be told from it: only the generator's own wait counts.
 GENERATOR_WAITED = 0.25
-# Of the processors' time, what may be gone to other machines.
+# The share of the processors' time that other machines may have taken.
 STEAL = 0.02
-# Requests that were due and found no room, as a share of all: more than this is a backlog; and by how much it is larger
-# at the end than in the middle if it grows. One that does not was a stall.
+# A backlog: more than this share of the requests that were due found no room. It grows if it is larger at the end than
+# in the middle by this factor; else it was a stall.
 BACKLOG = 0.05
 GROWTH = 1.25
-# Neither side was this busy: what is measured is waiting.
+# If neither side was this busy, what is measured is waiting.
 IDLE = 0.5
-# How far what the server says that it received may be from what was sent: both by their own clocks.
+# How far the server's count of received bytes may differ from what was sent: each side measures by its own clock.
 RECEIVED = 0.10
-# The range of a measurement's ten parts, as a share of their mean, beyond what chance makes of counts that small.
+# The allowed range of a measurement's ten parts, as a share of their mean, and what chance adds to counts that small.
 SWING = 0.4
 CHANCE = 5.0
-# A shorter part shows the scheduler's turns and not the server's.
+# Shorter parts show what the scheduler does, not the server.
 SHORTEST_PART_SECONDS = 0.1
-# So many requests each, on average, or a connection may be without an answer by chance.
+# With fewer requests per connection, on average, one may get no answer by chance.
 REQUESTS_EACH = 10
 
 
 def judge_one(measurement: Measurement) -> Verdict:
-    """The worst that holds for one measurement by itself, or VALID. Whatever verdict it carries is not looked at:
+    """The worst verdict that applies to one measurement by itself, or VALID. The verdict that it carries is ignored:
 
     measurement = Measurement(..., verdict=UNJUDGED)
     measurement.verdict = judge_one(measurement)
 
-    Where several measurements of the same are wide apart is for `summary` to say.
+    `summary` judges whether several measurements of the same load differ too much.
     """
     for word, finds in CHECKS:
         if reason := finds(measurement):
@@ -111,15 +111,15 @@ def _agree(sent: float, received: float, straddles: float) -> bool:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The first of those with the worst word. Raises ValueError if there is none."""
+    """The first verdict with the worst word. Raises ValueError if there is none."""
     return min(verdicts, key=lambda verdict: ORDER.index(verdict.word))
 
 
 def processors(server: ServerUse) -> int:
-    """How many a server could keep busy: those it may run on, and no more than it has processes.
+    """How many processors a server could keep busy: those it may run on, but at most one for each process.
 
-    All servers here run one thread at a time in each process: Python's by its interpreter lock, the yardstick by having
-    no other.
+    All servers here run one thread at a time in each process: Python because of the GIL, the yardstick because it has
+    only one.
     """
     return max(1, min(len(server.cpus) or server.processes, server.processes))
 
@@ -142,7 +142,7 @@ def _starved(one: Measurement) -> str | None:
         limits.append(plan.rate * one.seconds)
     if limits and min(limits) < REQUESTS_EACH * plan.connections:
         return None
-    # With churn more than the plan's connections are made, and all of them count.
+    # With churn more connections are made than planned, and all of them count.
     missing = plan.connections - one.answered_connections
     if missing <= 0:
         return None
@@ -161,7 +161,7 @@ def _noisy(one: Measurement) -> str | None:
         if (machine.generator_waited or 0.0) <= GENERATOR_WAITED:
             return None
         return f"the generator was ready to run and did not for {machine.generator_waited:.0%} of the time{pressure}"
-    # A server's threads wait for each other, too: only what others had can have been taken from it.
+    # A server's threads also wait for each other, so others have taken at most what they used.
     stolen = min(waited, machine.others)
     if stolen <= STOLEN:
         return None
@@ -178,7 +178,7 @@ def _client_bound(one: Measurement) -> str | None:
         if generator.busy >= BUSY:
             remedy = "" if generator.in_c else "; it has no C compiler (install gcc), and is the slower for it"
             return f"the generator's busiest process took {generator.busy:.2f} of its processor, {known}{remedy}"
-        # What found no room is the server's affair: it had all that may be in flight.
+        # A request that found no room is the server's fault: everything that may be in flight was.
         room = one.in_flight < FULL * plan.connections * plan.pipeline
         if plan.rate and room and one.sent < KEPT_UP * one.due:
             return (
@@ -195,7 +195,7 @@ def _client_bound(one: Measurement) -> str | None:
 
 
 def _overloaded(one: Measurement) -> str | None:
-    """More is asked for than is answered: then a latency says how long the load was, and not how fast the server is."""
+    """With more requests than answers, latency shows how long the load was, and not how fast the server is."""
     if not one.plan.rate or one.unsent <= BACKLOG * one.due:
         return None
     middle = len(one.parts) // 2
@@ -211,7 +211,7 @@ def _overloaded(one: Measurement) -> str | None:
 
 def _inconsistent(one: Measurement) -> str | None:
     plan = one.plan
-    # What was under way when the measured time began was sent before it.
+    # What was in flight when the measured time began was sent before it.
     before = plan.connections * plan.pipeline
     sizes = [each.size for each in plan.sizes]
     if one.received_bytes > one.sent_bytes + before * max(sizes):
@@ -221,7 +221,7 @@ def _inconsistent(one: Measurement) -> str | None:
     server = one.server
     if server is None or server.received_bytes is None or not one.seconds:
         return None
-    # By its own counters, between looks at its own moments: what straddles either is counted in one and not the other.
+    # The two counts begin and end at different moments: bytes at these edges are counted on one side only.
     sent, received = one.sent_bytes / one.seconds, server.received_bytes / server.seconds
     straddles = 2 * before * max(sizes) / one.seconds
     if not _agree(sent, received, straddles):
@@ -234,7 +234,7 @@ def _unstable(one: Measurement) -> str | None:
         return None
     mean = sum(one.parts) / len(one.parts)
     low, high = min(one.parts), max(one.parts)
-    # Answers may come in waves of all that is in flight: one wave more or less in a part is no swing.
+    # Answers may come in waves of all that is in flight: one wave more or less in a part is no instability.
     wave = one.plan.connections * one.plan.pipeline
     if high - low <= SWING * mean + CHANCE * math.sqrt(mean) + wave:
         return None
@@ -249,7 +249,7 @@ def _unproven(one: Measurement) -> str | None:
     return f"the {one.received_bytes:,} bytes that came back were counted and compared with nothing; {_in_order(one)}"
 
 
-# In the order of the words: a rate with wrong answers in it is a rate of nothing.
+# In the order of severity: a rate that includes wrong answers means nothing.
 CHECKS: tuple[tuple[Word, Callable[[Measurement], str | None]], ...] = (
     (ERRORS, _errors),
     (STARVED, _starved),
