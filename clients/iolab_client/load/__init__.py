@@ -29,7 +29,7 @@ def run(
     watch: bool = False,
     rendezvous: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Load a server by the plan. `tell` is called four times a second, and with `watch` it is told the server's CPU too.
+    """Load a server by the plan. `tell` is called four times a second, with `watch` also with the server's CPU.
 
     `rendezvous` is called when all connections are made, and the load begins when it returns: if several generators
     load one server, they wait for each other there.
