@@ -61,7 +61,7 @@ def read(folder: Path) -> Run:
 
 
 def read_measurement(file: Path) -> Measurement:
-    """What `load --json` printed into a file. Raises BadBundle."""
+    """A measurement that `load --json` has printed into a file. Raises BadBundle."""
     return _decoded(file, _bytes_of(file, "what `iolab-client load --json` prints"), Measurement)
 
 

@@ -1,7 +1,7 @@
-"""Which model to choose for a workload, by what was measured and by nothing else.
+"""Which model to choose for a workload, by measurements alone.
 
-A measurement counts if it was made near by: as many connections, bytes, milliseconds of waiting or computing to within
-NEAR. What was not measured is not guessed: there is no model of the models here.
+A measurement counts if its load was near: connections, bytes, milliseconds of waiting and computing within a factor
+of NEAR. Nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import msgspec
 from iolab_client.results.measurement import VALID, YARDSTICK, Run
 from iolab_client.results.summary import AGAIN, Case, Cell, summarise
 
-# By what factor a measured load may differ from the one that is asked about.
+# The factor by which a measured load may differ from the wanted one.
 NEAR = 2.0
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be served: connections, requests a second over all, bytes of a message, what an answer waits
-    (milliseconds) and computes (microseconds), and the p99 that is wanted (microseconds)."""
+    """What is to be served: connections, requests a second over all, bytes of a message, the time that an answer waits
+    (milliseconds) and computes (microseconds), and the wanted p99 (microseconds)."""
 
     connections: int
     rate: float
@@ -30,7 +30,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell of a bundle, and the work that its model's answers did."""
+    """A cell of a bundle, and the work dial of its model."""
 
     source: str
     cell: Cell
@@ -38,7 +38,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us: float
 
     def is_near(self, wanted: Workload) -> bool:
-        """Whether it was measured near by."""
+        """Whether its load is near the wanted one."""
         case = self.cell.case
         pairs = (
             (case.connections, wanted.connections),
@@ -51,10 +51,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One model: whether it does what is wanted, by which numbers, and where they are from.
+    """One model: whether it fits, by which numbers, and their source.
 
-    `p99` is microseconds, by an open loop with at least the wanted rate, or else by the closed one (`closed`): there a
-    stall counts once.
+    `p99` is microseconds, from an open loop with at least the wanted rate, or else from the closed loop (`closed`),
+    where a stall counts only once.
     """
 
     model: str
@@ -68,14 +68,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """The models, the best first. Without any, `nearest` is what was measured at all."""
+    """The models, the best first. If there are none, `nearest` says what was measured."""
 
     candidates: list[Candidate]
     nearest: str = ""
 
 
 def measured(runs: Mapping[str, Run]) -> Iterator[Evidence]:
-    """All VALID cells of the runs, by the names of their folders; the yardstick is no choice."""
+    """All VALID cells of the runs, which are by folder name; without the yardstick."""
     for source, run in runs.items():
         for cell in summarise(run).cells:
             if cell.verdict.word == VALID and cell.subject != YARDSTICK and not cell.subject.endswith(AGAIN):
@@ -90,7 +90,7 @@ def measured(runs: Mapping[str, Run]) -> Iterator[Evidence]:
 
 
 def choose(cells: Iterable[Evidence], wanted: Workload) -> Choice:
-    """Rank what was measured near by: the models that do what is wanted by cost, the others by what they lack."""
+    """Rank the models with near measurements: those that fit by cost, the others by what they lack."""
     known = list(cells)
     near: dict[str, list[Evidence]] = {}
     for one in known:
@@ -103,14 +103,14 @@ def choose(cells: Iterable[Evidence], wanted: Workload) -> Choice:
 
 
 def _candidate(model: str, own: Sequence[Evidence], wanted: Workload) -> Candidate | None:
-    """None where the closed loop, which tells the capacity, was not measured."""
+    """The candidate; None if the closed loop, which shows the capacity, was not measured."""
     closed = [one for one in own if one.cell.case.rate is None]
     if not closed:
         return None
-    # The last of the bundles is the newest.
+    # The last bundle is the newest.
     best = closed[-1]
     capacity = best.cell.rate.low
-    # An open loop with more than was asked for is harder; one with much more is another workload.
+    # An open loop above the wanted rate is harder; one far above it is another workload.
     opened = [one for one in own if (rate := one.cell.case.rate) and wanted.rate <= rate <= NEAR * wanted.rate]
     shows = opened[-1] if opened else best
     p99 = shows.cell.p99.high
@@ -135,14 +135,14 @@ def _candidate(model: str, own: Sequence[Evidence], wanted: Workload) -> Candida
 
 
 def _order(one: Candidate, wanted: Workload) -> tuple[bool, float, float]:
-    """Those that fit first, the cheapest in front; then by how much is lacking."""
+    """Models that fit first, by cost; then the others, by how much they lack."""
     if one.fits:
         return False, one.cost if one.cost is not None else float("inf"), one.p99
     return True, max(wanted.rate / max(one.capacity, 1e-9), one.p99 / wanted.p99), one.p99
 
 
 def _nearest(known: Sequence[Evidence]) -> str:
-    """What was measured at all, in words."""
+    """What was measured, in words."""
     if not known:
         return "nothing VALID was measured at all"
     connections = sorted({one.cell.case.connections for one in known})
@@ -165,6 +165,6 @@ def _size(case: Case) -> float:
 
 
 def _near(one: float, other: float) -> bool:
-    """To within the factor; nothing is near nothing only."""
+    """Whether two numbers are within the factor; only 0 is near 0."""
     low, high = sorted((one, other))
     return high <= NEAR * low

@@ -111,7 +111,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         return self.censored_from is not None and value >= self.censored_from
 
 
-# How something goes wrong, and how many samples of it are kept in words.
+# The classes of errors, and how many samples are kept in words.
 ERROR_CLASSES: Final = ("refused", "reset", "timeout", "short", "wrong", "closed")
 SAMPLES: Final = 10
 
@@ -136,7 +136,7 @@ class Errors(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of_all(cls, several: Iterable[Errors]) -> Errors:
-        """Of several, by class, with the first few samples."""
+        """The sum of several, by class, with the first few samples."""
         total = cls()
         for one in several:
             for name in ERROR_CLASSES:
@@ -224,7 +224,7 @@ class Fairness(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     least: int
-    # Null: not known. Of several generators' connections it can't be told from what each says of its own.
+    # Null: not known. For several generators the parts may not determine it.
     median: float | None
     most: int
     index: float

@@ -1,7 +1,7 @@
-"""Measurements of generators that loaded one server at the same time, joined to the one that they are together.
+"""Merge measurements of generators that loaded one server at the same time into one.
 
-Each generator timed itself by its own clock. So histograms, counts and rates are added, and no time stamp of one
-machine is ever compared with another's; that they ran at the same time is for the server's own counters to prove
+Each generator uses its own clock. So histograms, counts and rates are added, and time stamps of different machines
+are never compared; the server's own counters prove that the generators ran at the same time
 (`verdicts.judge_joined`).
 """
 
@@ -31,12 +31,12 @@ from iolab_client.results.measurement import (
 )
 from iolab_client.results.recorded import latency_of
 
-# What each generator is asked for a part of; everything else of a plan is asked of all of them.
+# The keys of a plan of which each generator has a part; all other keys are the same for all.
 DIVIDED = ("connections", "idle", "processes")
 DIVIDED_IF_ASKED = ("rate", "requests", "connect_rate")
-# Each generator draws its own, so that no two of them send the same bytes after the same gaps.
+# Drawn by each generator, so that no two send the same bytes after the same gaps.
 OWN = ("seed",)
-# A connection each is known from the least, the median and the most where there are no more of them.
+# With at most this many connections the least, the median and the most are all of them.
 KNOWN_EACH = 3
 NOT_HISTOGRAM = (ValueError, zlib.error, HdrCookieException, HdrHistogramSettingsException, HdrLengthException)
 
@@ -61,7 +61,7 @@ def read(files: Sequence[Path]) -> dict[str, Measurement]:
 
 
 def merge(parts: Parts) -> Measurement:
-    """One measurement of all, judged anew; `parts` are by name, which a complaint says. Raises BadMerge."""
+    """One measurement of all, judged anew; `parts` are by name, which an error names. Raises BadMerge."""
     if not parts:
         raise BadMerge("there is nothing to merge")
     whose, first = next(iter(parts.items()))
@@ -73,7 +73,7 @@ def merge(parts: Parts) -> Measurement:
     server, unknown = _server(parts)
     made = Measurement(
         subject=first.subject,
-        # Each may know it by another one.
+        # Each generator may use another address.
         address=", ".join(dict.fromkeys(part.address for part in all_parts)),
         plan=_plan([part.plan for part in all_parts]),
         started=first.started,
@@ -108,11 +108,11 @@ def merge(parts: Parts) -> Measurement:
     return made
 
 
-# What they must have in common
+# What the parts must have in common
 
 
 def _require_one_load(name: str, part: Measurement, whose: str, first: Measurement) -> None:
-    """Raise BadMerge unless a part is of the same load as the first one, `whose` that is."""
+    """Raise BadMerge unless a part is of the same load as the first one, whose name is `whose`."""
     expected = _common(first)
     for key, found in _common(part).items():
         if found != expected[key]:
@@ -152,7 +152,7 @@ def _if_any(parts: Parts, key: str) -> Latency | None:
 
 
 def _added(latencies: Mapping[str, Latency], key: str) -> Latency:
-    """All that they recorded. Raises BadMerge."""
+    """The sum of the histograms. Raises BadMerge."""
     histograms: list[HdrHistogram] = []
     for name, latency in latencies.items():
         try:
@@ -176,8 +176,8 @@ def _known(values: Iterable[Value | None]) -> list[Value]:
 
 
 def _fairness(parts: Sequence[Measurement]) -> Fairness | None:
-    """Of all connections. A part's index tells the sum of its squares: T² / (n · index), a whole number."""
-    # None is told of a part without an answer.
+    """The fairness of all connections. A part's index gives its sum of squares: T² / (n · index), a whole number."""
+    # A part without an answer has none.
     none = Fairness(least=0, median=0.0, most=0, index=1.0)
     told = [part.fairness or none for part in parts]
     if not all(part.fairness and part.fairness.index for part in parts if part.answers):
@@ -197,9 +197,9 @@ def _fairness(parts: Sequence[Measurement]) -> Fairness | None:
 
 
 def _median(parts: Sequence[Measurement], told: Sequence[Fairness]) -> float | None:
-    """The median of all connections, where the parts tell it; else None.
+    """The median of all connections, if the parts determine it; else None.
 
-    Half of each part is at its median or below, half at it or above: what all have in common is the median of all.
+    Half of each part is at its median or below, half at it or above: a median that all parts share is that of all.
     """
     if len({fair.median for fair in told}) == 1:
         return told[0].median
@@ -227,7 +227,7 @@ def _generator(generators: Sequence[Generator]) -> Generator:
 
 
 def _machine(machines: Sequence[Machine]) -> Machine:
-    """The worst that any of them says."""
+    """The worst value of any machine."""
     worst = {
         key: max(_known(getattr(machine, key) for machine in machines), default=None)
         for key in Machine.__struct_fields__
@@ -236,16 +236,16 @@ def _machine(machines: Sequence[Machine]) -> Machine:
 
 
 def _server(parts: Parts) -> tuple[ServerUse | None, str]:
-    """What all together cost the server: its mean over the windows, in each of which it answered all of them.
+    """What all together cost the server: the mean over the windows, in each of which it answered all of them.
 
-    None, and why, where a part does not know it.
+    None, and the reason, if a part does not know it.
     """
     uses: list[ServerUse] = []
     for name, part in parts.items():
         if part.server is None:
             return None, f"{name}: {part.server_unknown}"
         uses.append(part.server)
-    # The one that looked before anybody else was there knows by how much the server has grown.
+    # The part that looked before any connection was made knows by how much the server has grown.
     earliest = max(uses, key=lambda use: (use.fresh, use.memory_growth_bytes))
     seconds = statistics.fmean(use.seconds for use in uses)
     waited, received = _known(use.waited_seconds for use in uses), _known(use.received_bytes for use in uses)

@@ -18,7 +18,7 @@ NANOSECONDS = 1000.0
 
 
 def latency_of(histogram: HdrHistogram, mean: float) -> Latency:
-    """What a histogram of nanoseconds says, in microseconds, with a mean that is known more exactly; zeros if empty."""
+    """The latency of a histogram of nanoseconds, in microseconds, with a more exact mean; zeros if it is empty."""
     number = histogram.get_total_count()
 
     def at(percent: float) -> float:

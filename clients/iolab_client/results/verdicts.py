@@ -78,12 +78,12 @@ def judge_one(measurement: Measurement) -> Verdict:
 
 
 def judge_joined(whole: Measurement, parts: Mapping[str, Measurement]) -> Verdict:
-    """`judge_one` for what several generators did to one server, each of which is in `parts` by its name.
+    """`judge_one` for a merged measurement of several generators, which are in `parts` by name.
 
-    That they did it at the same time is seen in the server's own counters, and not by anybody's clock: in the time that
-    each of them measured, the server must have received what all of them sent. Otherwise their sum never was, and
-    nothing else is to be said of it. Of two that shared less than four fifths of their time, one misses more than a
-    tenth of the sum, however unequal they are.
+    The server's own counters, and no clock, show whether they ran at the same time: in the time that each of them
+    measured, the server must have received what all of them sent. Otherwise their sum never happened, and no other
+    verdict applies. If two shared less than four fifths of their time, one misses more than a tenth of the sum, however
+    unequal they are.
     """
     size = max(each.size for each in whole.plan.sizes)
     sent = sum(part.sent_bytes / part.seconds for part in parts.values() if part.seconds)
@@ -106,7 +106,7 @@ def judge_joined(whole: Measurement, parts: Mapping[str, Measurement]) -> Verdic
 
 
 def _agree(sent: float, received: float, straddles: float) -> bool:
-    """Whether two rates of bytes are the same, but for what straddles the ends of the times that they are of."""
+    """Whether two rates of bytes are the same, except for bytes at the ends of their windows."""
     return abs(sent - received) <= RECEIVED * max(sent, received) + straddles
 
 
