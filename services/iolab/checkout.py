@@ -1,4 +1,4 @@
-"""The checkout that this runs from, if it does: an installed package has none of what is beside its folder there."""
+"""The checkout that this runs from, if there is one: an installed package has none of a checkout's other files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 def _checkout() -> Path | None:
     root = Path(__file__).parents[2]
-    # Not pyproject.toml: a project that keeps its libraries in a folder of its own has one of these, too.
+    # Not pyproject.toml: a project that installs its libraries into a subfolder has that, too.
     return root if (root / "services" / "Dockerfile").exists() else None
 
 

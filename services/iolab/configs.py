@@ -24,7 +24,7 @@ from iolab.settings import FD_SETSIZE, OWN_KEYS, SELECT_LIMIT, BadSetting, Playg
 MOST_CHARACTERS = 1 << 20
 # How much of a value a message shows.
 SHOWN_CHARACTERS = 80
-# What a file is read as.
+# The struct that a file is read as.
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 # What stands for the command line in a message.
 SET = Path("--set")
@@ -134,7 +134,7 @@ def check_compose(settings: Settings, model: Model, file: Path, environment: Map
 
 
 def check_work(settings: Settings, model: Model, work: WorkDial, where: str) -> None:
-    """Raise BadSetting where a task would be given to another worker while the first one still does it."""
+    """Raise BadSetting if a task would be given to another worker while the first one still does it."""
     work_seconds = work.cpu_us / 1_000_000 + work.wait_ms / 1000
     if "visibility_timeout" in model.own_keys and settings.visibility_timeout <= work_seconds:
         raise BadSetting(
@@ -144,7 +144,7 @@ def check_work(settings: Settings, model: Model, work: WorkDial, where: str) -> 
 
 
 def check_published(port: int, file: Path, prefix: str, environment: Mapping[str, str]) -> None:
-    """Raise BadSetting where Compose publishes another port than the file says; `prefix` is that of its variables."""
+    """Raise BadSetting if Compose publishes another port than the file's; `prefix` is that of its variables."""
     published = _number(environment, "IOLAB_PUBLISHED_PORT")
     if published is not None and published != port:
         raise BadSetting(
@@ -183,7 +183,7 @@ def _number(environment: Mapping[str, str], name: str) -> float | None:
 
 
 def load_playground(folder: Path | None) -> PlaygroundSettings:
-    """The settings of the playground out of `folder`/playground.yaml; without a folder or such a file, as built in.
+    """The playground's settings from `folder`/playground.yaml; without a folder or file, the built-in ones.
 
     Raises BadSetting.
     """

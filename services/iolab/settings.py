@@ -51,7 +51,7 @@ class WorkDial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 0
     # Milliseconds that each answer waits, as for a database, in the model's own way of waiting.
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
-    # Threads that compute all the while beside the answers, as a report would: who else needs the interpreter waits.
+    # Threads that compute all the time beside the answers, as a report would: others wait for the GIL.
     threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
 
 
@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The processors that the server may run on; an empty list leaves the choice to the kernel.
     cpus: tuple[Cpu, ...] = ()
     log_level: Literal["debug", "info"] = "info"
-    # Whether the admin port also takes what changes the server while it runs: PUT /work, PUT /kill.
+    # Whether the admin port also takes changes to the running server: PUT /work, PUT /kill.
     hands_on: bool = False
     work: WorkDial = WorkDial()
     # How many clients (blocking_pool, busy_poll) or answers (epoll_pool) are served at once; null: min(32, cpus + 4).
@@ -102,8 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     visibility_timeout: Seconds = 5
     # How many processes serve; null: one for each processor that the server may run on.
     processes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    # Where the processes of prefork_epoll accept: each on a listener of its own, or all on one, of which the kernel
-    # wakes all of them for a client (shared), or one (exclusive).
+    # Where the processes of prefork_epoll accept: each on its own listener (reuseport), or all on one, for which the
+    # kernel wakes all of them (shared) or one (exclusive).
     accept: Literal["reuseport", "shared", "exclusive"] = "reuseport"
 
     @property
@@ -118,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PlaygroundSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The playground's settings. The defaults here are those of configs/playground.yaml; a test holds them so."""
+    """The playground's settings. The defaults are those of configs/playground.yaml; a test keeps them the same."""
 
     # The address to listen on. The image listens on every address of its container, and is published on loopback only.
     host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
@@ -127,18 +127,18 @@ class PlaygroundSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     pages: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
     # Seconds between two looks at what the threads do; the counters are asked for every other time.
     look_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 0.5
-    # How long a page may be away before all that it has opened is ended.
+    # How long a page may be disconnected before everything that it has opened is closed.
     away_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 60
-    # Connections that all pages together may have open, loads included.
+    # The most connections that all pages together may have open, including loads.
     connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
-    # Of one load: its connections, seconds and bytes of a message; and how many loads may run at once.
+    # The limits of one load: connections, seconds, bytes of a message; and how many loads may run at once.
     load_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
     load_seconds: Annotated[int, msgspec.Meta(ge=1, le=600)] = 20
     load_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024)] = 65536
     loads: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
-    # Bytes that one saying may have, and that are sent at most to a server whose answers nobody reads.
+    # The most bytes of one message by hand, and the most that are sent while no answer is read.
     say_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024)] = 4096
     flood_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024 * 1024)] = 16 * 1024 * 1024
-    # How far the work dial of a server may be turned from here.
+    # How far the page may turn a server's work dial.
     most_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 2000
     most_cpu_us: Annotated[int, msgspec.Meta(ge=0, le=60_000_000)] = 200_000

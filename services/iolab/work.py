@@ -13,7 +13,7 @@ AT_ONCE: Respond = bytes.upper
 
 
 def compute() -> NoReturn:
-    """Compute for ever, and never wait: only the interpreter's switch interval gives others a turn."""
+    """Compute for ever without waiting: other threads run only by the interpreter's switch interval."""
     while True:
         pass
 
@@ -34,7 +34,7 @@ class Work:
         self.turn(cpu_us=cpu_us, wait_ms=wait_ms)
 
     def turn(self, *, cpu_us: int, wait_ms: int) -> None:
-        """Have answers cost this from now on."""
+        """Make answers cost this from now on."""
         self.wait_seconds = wait_ms / 1000
         self._cpu_ns = cpu_us * 1000
         self.respond: Respond = self._burn_and_respond if cpu_us else AT_ONCE

@@ -1,4 +1,4 @@
-"""Where each thread of this process is, as a line of Python: the X-ray's other half, which the kernel cannot tell."""
+"""The line of Python that each thread of this process is at: the part of the X-ray that the kernel cannot show."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import msgspec
 import iolab
 
 PACKAGE = Path(iolab.__file__).parent
-# Of a line of code.
+# How much of a line of code is shown.
 MOST_CHARACTERS = 120
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """The innermost line of iolab itself that a thread is at; `beneath`: what that has called, if that is Python."""
+    """The innermost line of iolab's code that a thread is at; `beneath`: the Python function that it called, if any."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 def frames() -> dict[int, Frame]:
     """The frame of each thread that runs Python code, by the thread's TID."""
     tids = {thread.ident: thread.native_id for thread in threading.enumerate()}
-    # After a fork Python still has the parent's number (until 3.12); the first thread's is the process's.
+    # After a fork Python keeps the parent's TID (until 3.12); the main thread's TID is the PID.
     tids[threading.main_thread().ident] = os.getpid()
     return {
         tid: _frame(frame) for ident, frame in sys._current_frames().items() if (tid := tids.get(ident)) is not None
@@ -56,7 +56,7 @@ def _frame(innermost: FrameType) -> Frame:
 
 
 def _is_own(frame: FrameType) -> bool:
-    """Whether it is iolab's code; the wrapper of a thread does not count, all threads are in it."""
+    """Whether it is iolab's code, except the wrapper that all threads are in."""
     return frame.f_code.co_filename.startswith(f"{PACKAGE}/") and frame.f_code.co_filename != THREADS
 
 

@@ -12,7 +12,7 @@ CLONE_NEWNET = 0x40000000
 
 
 def socket_inside(namespace: Path, family: int, kind: int) -> socket.socket:
-    """A socket of the network namespace that the file is, such as /proc/PID/ns/net: it stays there, whoever uses it.
+    """A socket in the network namespace of a file such as /proc/PID/ns/net; it stays in that namespace.
 
     Raises OSError, which names the file: PermissionError without CAP_SYS_ADMIN.
     """
@@ -27,6 +27,6 @@ def socket_inside(namespace: Path, family: int, kind: int) -> socket.socket:
             os.close(file)
         return socket.socket(family, kind)
 
-    # A namespace is a thread's: this one goes there, and ends.
+    # setns(2) moves one thread only: this one moves, and then ends.
     with ThreadPoolExecutor(1) as elsewhere:
         return elsewhere.submit(make).result()

@@ -23,16 +23,16 @@ def serve(server: Supervisor) -> None:
 
 
 def work(server: Server) -> None:
-    """A process: the loop of epoll_loop, on the listener that `accept` gives it."""
+    """Run one process's loop, that of epoll_loop, on the listener that the setting `accept` gives it."""
     exclusive = server.settings.accept == "exclusive"
     with closing(OneIsWoken(server.listener.fileno()) if exclusive else Epoll()) as selector:
         loop(server, selector)
 
 
 class OneIsWoken:
-    """Of all that wait for the one listener, the kernel wakes one for a client: EPOLLEXCLUSIVE, epoll_ctl(2).
+    """The kernel wakes one of the processes that wait for a shared listener: EPOLLEXCLUSIVE, epoll_ctl(2).
 
-    Otherwise it wakes all of them, and all but one find that nobody is left.
+    Otherwise it wakes all of them for one client, and all but one find the accept queue empty.
     """
 
     def __init__(self, listener: int) -> None:

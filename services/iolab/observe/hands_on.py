@@ -1,6 +1,6 @@
-"""What changes a server while it runs, by its admin port; taken only where the settings say `hands_on`.
+"""Changes to a running server by its admin port, allowed only by the setting `hands_on`.
 
-PUT /work {"wait_ms": 100, "cpu_us": 0} turns the work dial; PUT /kill {"pid": 12} ends a process that serves.
+PUT /work {"wait_ms": 100, "cpu_us": 0} turns the work dial; PUT /kill {"pid": 12} ends a serving process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from iolab.observe.http import Page, text
 from iolab.server.server import Server
 from iolab.settings import BadSetting, WorkDial, one_line
 
-# Of what is told about a request that cannot be taken.
+# How much of an error about a bad request is shown.
 MOST_CHARACTERS = 200
 
 
@@ -27,13 +27,13 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class HandsOn:
-    """Takes for one server what is sent to its admin port."""
+    """Handles what is sent to one server's admin port."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def receive(self, path: str, body: bytes) -> Page:
-        """Do what is asked, and log it; or tell in a line why not."""
+        """Do what is asked and log it, or answer in one line why not."""
         try:
             match path:
                 case "/work":
@@ -46,7 +46,7 @@ class HandsOn:
 
     def _turn(self, dial: WorkDial) -> Page:
         server = self._server
-        # Threads that compute were started with the server.
+        # The number of computing threads is fixed at the start.
         dial = msgspec.structs.replace(dial, threads=server.settings.work.threads)
         check_work(server.settings, server.model, dial, "work")
         server.turn(dial)

@@ -173,7 +173,7 @@ class HttpServer:
             client.answer(text(405, f"only {_listed(self._allowed)} are answered here"), allowed=self._allowed)
             return
         if method in WRITE and any(name == b"origin" for name, _ in request.headers):
-            # Only a browser sends it: some page, perhaps of a name that was pointed here, would change the server.
+            # Only browsers send it: any page, even one whose host name resolves to this server, could change it.
             client.answer(text(403, "a page in a browser changes nothing here"))
             return
         path = request.target.decode("ascii", "replace").partition("?")[0]

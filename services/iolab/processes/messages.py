@@ -9,7 +9,7 @@ import msgspec
 from iolab.kernel.frames import Frame
 from iolab.server.books import Totals
 
-# What a supervisor says: a question, or else how the work dial was turned, as JSON.
+# What a supervisor sends: a question, or the new work dial as JSON.
 ASK = b"?"
 ASK_FRAMES = b"!"
 MESSAGE_BYTES = 65536
@@ -22,7 +22,7 @@ class Told(msgspec.Struct, tag=True):
 
 
 class Framed(msgspec.Struct, tag=True):
-    """Where each thread of a child is, by its TID: the answer to ASK_FRAMES."""
+    """The line of each thread of a child, by its TID: the answer to ASK_FRAMES."""
 
     frames: dict[int, Frame]
 

@@ -164,7 +164,7 @@ class Supervisor(Server):
         """As in Server, for all children, and for those that replace them."""
         super().turn(dial)
         for child in self._children.values():
-            # A child that is gone is replaced; one that is suspended has room for many messages.
+            # Errors are ignored: a child that is gone is replaced, and a suspended one has room for many messages.
             with contextlib.suppress(OSError):
                 child.channel.send(msgspec.json.encode(dial), socket.MSG_DONTWAIT)
 

@@ -30,7 +30,7 @@ START_SECONDS = 30
 # How long `stop` waits beyond the servers' own drain_seconds.
 GRACE_SECONDS = 10
 TICK_SECONDS = 0.05
-# Not a model, and not of this package: it is what shows them in a browser. What it has that the core has not.
+# Not a model, and not part of this package: it shows the models in a browser. And a library that only it needs.
 PLAYGROUND = "playground"
 PLAYGROUND_NEEDS = ("iolab_client", "aiohttp", "numpy")
 

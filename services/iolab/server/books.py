@@ -52,9 +52,9 @@ class Peer:
         raise NotImplementedError
 
     def turn(self) -> None:
-        """The server's work dial was turned; called by another thread than the one that serves.
+        """Take over the turned work dial; called by another thread than the serving one.
 
-        Nothing, for a peer whose model asks the dial for each answer.
+        Does nothing for a peer whose model reads the dial for each answer.
         """
 
     def buffered(self) -> int:

@@ -22,8 +22,8 @@ def listen(settings: Settings) -> socket.socket:
 def listen_together(settings: Settings, count: int) -> list[socket.socket]:
     """A listener for each of `count` processes. Raises OSError.
 
-    `accept: reuseport`: listeners on one port, to which the kernel deals the clients: SO_REUSEPORT, socket(7). Else it
-    is one and the same for all.
+    With `accept: reuseport` these are listeners on one port, to which the kernel deals the clients: SO_REUSEPORT,
+    socket(7). Else all processes share one listener.
 
     With that option a second server of the same user would join them unnoticed. So a probe first binds without it,
     which fails while another server listens.

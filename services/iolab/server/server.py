@@ -52,13 +52,13 @@ class Server:
         self._last_warnings: dict[str, float] = {}
 
     def turn(self, dial: WorkDial) -> None:
-        """Turn the work dial: answers cost this from now on, also those to clients that are already connected.
+        """Turn the work dial: from now on answers cost this, also for clients that are already connected.
 
-        Called by the admin port. A client that is being accepted at this very moment may keep the old dial.
+        Called by the admin port. A client that is accepted at the same moment may keep the old dial.
         """
         self.settings = msgspec.structs.replace(self.settings, work=dial)
         self.work.turn(cpu_us=dial.cpu_us, wait_ms=dial.wait_ms)
-        # A model whose answers are made elsewhere has set another one, which asks the settings itself.
+        # A model whose answers are made elsewhere has replaced `answer`, and reads the settings itself.
         made_here = self.answer is self._answer_here
         self._answer_here = self.work.answer(time.sleep)
         if made_here:
@@ -75,7 +75,7 @@ class Server:
         return small if length < small and self.answer is AT_ONCE else self.settings.buffer_size
 
     def compute_beside(self) -> None:
-        """Start the threads that compute beside the answers: the work dial's `threads`. Raises NoThread."""
+        """Start the work dial's `threads`, which compute beside the answers. Raises NoThread."""
         for _ in range(self.settings.work.threads):
             start_thread(compute, "compute")
 
@@ -94,7 +94,7 @@ class Server:
         return self.books.open_count()
 
     def open_counts(self) -> list[int]:
-        """`open_count` of each process that serves."""
+        """`open_count` of each serving process."""
         return [self.open_count()]
 
     def totals(self) -> Totals:
@@ -110,7 +110,7 @@ class Server:
         return [os.getpid()]
 
     def frames(self) -> dict[int, Frame]:
-        """The line of Python that each of its threads is at, by the thread's TID."""
+        """The line of Python that each thread is at, by its TID."""
         return frames()
 
     def warn(self, event: str, **fields: object) -> None:

@@ -63,7 +63,7 @@ class Conversation(Peer):
             self._server.books.closed(self)
 
     def turn(self) -> None:
-        """As Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
+        """As in Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
         self._answer = self._server.answer
         self._read_size = self._server.read_size(self._read_size)
 

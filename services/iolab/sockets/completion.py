@@ -83,7 +83,7 @@ class CompletionConnection(LoopPeer):
         self._take = ring.take
         self._take_small = ring.take_small
         # Set to 0 once the peer sends as much as a small buffer holds: it is given large ones from then on.
-        # Also where answers take time, because the work dial may have been turned since the ring was made.
+        # Checked again, because the work dial may have been turned since the ring was made.
         self._small_size = ring.small_size if server.answer is AT_ONCE else 0
         self._flowing = not server.work.wait_seconds
         self._high_water = server.settings.high_water
@@ -94,7 +94,7 @@ class CompletionConnection(LoopPeer):
         self._send_now = io_uring.send_now(descriptor, self._operation | SEND_NOW)
         self._send_and_receive = self._send_now + self._receive
         self._send_and_receive_many = self._send_now + io_uring.receive_many(descriptor, self._operation | RECEIVE_MANY)
-        # The duration of the wait that is in flight: the kernel reads it when that is handed over.
+        # The duration of the wait in flight: the kernel reads it when the submission is handed over.
         self._wait_time = b""
         # In flight: a receive; an answer, of which `_sent` bytes are sent; input whose answer waits.
         self._receiving = False
@@ -132,7 +132,7 @@ class CompletionConnection(LoopPeer):
                 self._submit(io_uring.cancel(self._operation | kind))
 
     def turn(self) -> None:
-        """As Peer. What comes next is not answered in the usual way, but in the one that looks at the work dial."""
+        """As in Peer. The next message takes the slower path, which looks at the work dial."""
         self._answer_by(self._server.work.respond)
         if self._server.answer is not AT_ONCE:
             self._small_size = 0
@@ -224,7 +224,7 @@ class CompletionConnection(LoopPeer):
             self._unsent_bytes += len(data)
             self._receive_more()
         elif self._unanswered is not None:
-            # The work dial was turned while several receives were on their way: one wait is for all of them.
+            # The work dial was turned while several receives were in flight: one wait serves all of them.
             self._unanswered += data
             self._unsent_bytes += len(data)
         elif wait_seconds := self._server.work.wait_seconds:
@@ -235,7 +235,7 @@ class CompletionConnection(LoopPeer):
             self._submit(io_uring.timeout(self._wait_time, self._operation | WAIT))
         else:
             self._reply(data)
-            # Until the dial is turned the next one can be answered in the usual way.
+            # The next message can take the usual path, until the dial is turned.
             self._flowing = not self._server.work.wait_seconds
 
     def _has_waited(self, result: int, flags: int) -> bool:

@@ -35,9 +35,9 @@ class GreenConversation(Conversation):
             self.interrupt()
 
     def _wait_and_receive(self, size: int) -> bytes:
-        """Wait for the hub even if bytes are there: it runs every other greenlet that is ready between two answers.
+        """Yield to the hub even if bytes are there, so that other ready greenlets run between two answers.
 
-        gevent's own recv tries first, so that a client that has always sent more is served alone.
+        gevent's own recv first tries to read, so a client that always has sent more would keep the thread to itself.
         """
         self.sock._wait(self.sock._read_event)  # type: ignore[attr-defined]
         return self.sock.recv(size)

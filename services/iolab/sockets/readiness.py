@@ -144,7 +144,7 @@ class Connection(LoopPeer):
         return self.sock.fileno()
 
     def turn(self) -> None:
-        """As Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
+        """As in Peer. With a work dial no peer's messages are taken for small: see Server.read_size."""
         super().turn()
         self._read_size = self._server.read_size(self._read_size)
 

@@ -68,7 +68,7 @@ class Broker:
 
     @property
     def _patience(self) -> float:
-        """Seconds without any answer after which a client is let go; the work dial may be turned."""
+        """Seconds without any answer after which a client is given up; it changes with the work dial."""
         work = self._server.settings.work
         return self._server.settings.broker_seconds + work.cpu_us / 1_000_000 + work.wait_ms / 1000
 
