@@ -187,6 +187,6 @@ def test_the_documented_schema_is_the_one_that_is_written() -> None:
 def test_the_schema_describes_the_fields() -> None:
     definitions = json.loads(bundle.schema())["$defs"]
     assert definitions["Measurement"]["properties"]["in_flight"]["description"] == (
-        "Requests in flight, the mean over the measured time."
+        "The mean number of requests in flight over the measured time."
     )
-    assert "Empty while it is not over" in definitions["Results"]["properties"]["ended"]["description"]
+    assert "Empty until the run is over" in definitions["Results"]["properties"]["ended"]["description"]
