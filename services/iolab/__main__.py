@@ -170,14 +170,13 @@ def down() -> None:
 @click.option("--script", default="answer", show_default=True, help="What to do on a connection: docs/misbehave.md.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=WholeNumber(0, 65535), default=8020, show_default=True, help="0: the kernel picks.")
-@click.option("--admin-port", type=WholeNumber(0, 65535), default=0, show_default=True, help="Takes scripts, too.")
-@click.option("--seed", type=WholeNumber(0, 2**32 - 1), help="Of what is drawn by chance; else drawn, and logged.")
+@click.option("--admin-port", type=WholeNumber(0, 65535), default=0, show_default=True, help="It takes scripts, too.")
+@click.option("--seed", type=WholeNumber(0, 2**32 - 1), help="Seed of random choices; else drawn and logged.")
 @click.option("--message", "message_bytes", type=WholeNumber(1, 2**30), metavar="BYTES", help="A message's size.")
 def misbehave(script: str, host: str, port: int, admin_port: int, seed: int | None, message_bytes: int | None) -> None:
     """Misbehave on command: answer, wait, drip, corrupt, cut, reset and more, until SIGTERM.
 
-    A client under test meets what it must stand: --script 'answer 2; wait 100ms; reset'. Without --message, a message
-    is what one read takes.
+    For tests of clients: --script 'answer 2; wait 100ms; reset'. Without --message, a message is what one read takes.
     """
     from iolab.server import surroundings
 

@@ -197,7 +197,7 @@ def idle_seconds(subject: Subject) -> None:
         raise Unseen(f"its idle_seconds is not known: {subject.no_admin}")
     idle = subject.settings.idle_seconds
     if idle == 0:
-        raise Unseen("idle_seconds is 0: nobody is closed for being silent")
+        raise Unseen("idle_seconds is 0: no silent client is closed")
     if idle > PATIENCE_SECONDS:
         raise Unseen(f"idle_seconds is {idle:g}: too long to wait")
     with subject.connect() as peer:

@@ -41,5 +41,5 @@ option = click.option(
     default=UPPER,
     show_default=True,
     metavar="upper|same|none|FILE",
-    help="What the server makes of each byte: A-Z of a-z; the same; nobody knows; as a file of 256 bytes has it.",
+    help="What the server makes of each byte: A-Z of a-z; the same; unknown; what a file of 256 bytes says.",
 )

@@ -314,7 +314,7 @@ def _verdict(group: Sequence[Measurement], rate: Interval, p50: Interval) -> Ver
     if found:
         return worst(found)
     if len(group) == 1:
-        return Verdict(word=VALID, reason="one round, so that nothing is known of its spread")
+        return Verdict(word=VALID, reason="one round, so its spread is not known")
     others = [one.verdict for one in group if one.verdict.word != VALID]
     but = f"; not so {len(others)}: {others[0].word}, {others[0].reason}" if others else ""
     return Verdict(word=VALID, reason=f"{len(group)} rounds, the {name} within {seen.spread:.0%} of its median{but}")

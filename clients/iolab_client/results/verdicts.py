@@ -267,7 +267,7 @@ def _in_order(one: Measurement) -> str:
     known = f"server {server.busy:.2f} of {processors(server)}" if server else "server not known"
     waiting = ""
     if not one.plan.rate and server and max(one.generator.busy, server.busy / processors(server)) < IDLE:
-        waiting = "; neither side was busy, so that the rate is what waiting allows"
+        waiting = "; neither side was busy, so waiting limits the rate"
     return (
         f"no errors; {one.answered_connections:,} connections answered; processors busy: generator "
         f"{one.generator.busy:.2f}, {known}; {one.in_flight:,.1f} in flight{waiting}"

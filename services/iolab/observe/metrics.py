@@ -19,10 +19,10 @@ from iolab.server.stop import Stop
 
 # Field of Totals, name without `iolab_` and `_total`, help.
 TOTALS = (
-    ("accepted", "connections_accepted", "Connections accepted and served, or kept waiting for a worker"),
+    ("accepted", "connections_accepted", "Connections accepted, whether served or waiting for a worker"),
     ("refused", "connections_refused", "Connections closed at once: max_connections were open"),
     ("unserved", "connections_unserved", "Connections closed at the stop before a worker began with them"),
-    ("lost", "connections_lost", "Connections that ended by a fault of the peer, or because there was no answer"),
+    ("lost", "connections_lost", "Connections that ended by the peer's fault, or for want of an answer"),
     ("pauses", "accept_pauses", "Times that accepting paused because the capacity ran out"),
     ("answers", "answers", "Answers made, one for each read"),
     ("received_bytes", "received_bytes", "Bytes received"),
@@ -65,8 +65,8 @@ class BooksCollector(Collector):
             counter.add_metric([slug], getattr(totals, field))
             yield counter
         gauges = (
-            ("connections_open", "Open connections, those that wait for a worker among them", server.open_count()),
-            ("connections_waiting", "Connections, or answers of theirs, that wait for a worker", server.waiting()),
+            ("connections_open", "Open connections, including those that wait for a worker", server.open_count()),
+            ("connections_waiting", "Connections, or their answers, that wait for a worker", server.waiting()),
             ("accept_queue_length", "Clients that the kernel holds for accept(2)", server.accept_queue()),
         )
         yield from _gauges(slug, gauges)
@@ -77,7 +77,7 @@ class BooksCollector(Collector):
             gauge.add_metric([slug, str(number)], count)
         yield gauge
         gauge = GaugeMetricFamily(
-            "iolab_limit", "What really holds, after the kernel had its say", labels=["model", "limit"]
+            "iolab_limit", "The limits in force, as the kernel applies them", labels=["model", "limit"]
         )
         for limit, value in msgspec.structs.asdict(server.limits).items():
             if value is not None:
@@ -104,7 +104,7 @@ class UsageCollector(Collector):
             ("processes", "Processes of the server", used.processes),
             (
                 "process_resident_memory_bytes",
-                "Resident memory of the processes, what they share counted for each",
+                "Resident memory of the processes; shared memory counts in each",
                 used.memory_bytes,
             ),
             ("process_open_descriptors", "Open descriptors of the processes", used.descriptors),
@@ -121,7 +121,7 @@ class UsageCollector(Collector):
         yield counter
         counter = CounterMetricFamily(
             "iolab_process_run_queue_seconds",
-            "Time in which a thread was ready to run and had no processor, added up",
+            "Time that threads were ready to run without running, added up",
             labels=["model"],
         )
         counter.add_metric([slug], used.run_queue_seconds)

@@ -44,7 +44,7 @@ class Server:
         # For models whose threads may sleep; one that waits in another way gives its own sleep to work.answer.
         self.answer = self._answer_here = self.work.answer(time.sleep)
         self.limits = effective_limits(model, settings, listener)
-        # How many connections, or answers of theirs, wait for a worker; a model with a pool sets it.
+        # How many connections, or their answers, wait for a worker; a model with a pool sets it.
         self.waiting: Callable[[], int] = lambda: 0
         self.books = Books()
         self.admission = Admission(listener, self.limits, stop, self.books, self.warn, selects=model.selects)
