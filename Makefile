@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled.
-.PHONY: up down test check bench claims paths lock clean
+.PHONY: up down test check bench image claims paths lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -22,6 +22,9 @@ claims: # every claim on trial, an hour; writes docs/claims.md; make claims ARGS
 
 paths:  # docs/paths.md anew: what proxies, tunnels and port forwards do to connections; as root
 	@scripts/paths.sh
+
+image:  # the image `iolab`, which has every model: docker run --publish 127.0.0.1:8000:8000 iolab
+	@scripts/image.sh
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

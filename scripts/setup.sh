@@ -292,12 +292,16 @@ export_docker_host() { # for Docker's SDK, which knows nothing of contexts
     case $endpoint in unix://*) export DOCKER_HOST=$endpoint ;; esac
 }
 
-build_images() { # PROFILE...: of the services that are started on demand only, which to build too
-    local profile profiles=()
-    for profile; do profiles+=(--profile "$profile"); done
+build_images() { # PROFILE... [-- SERVICE...]: services of these profiles too; or only the services that are named
+    local profiles=()
+    while [ $# != 0 ] && [ "$1" != -- ]; do
+        profiles+=(--profile "$1")
+        shift
+    done
+    [ $# = 0 ] || shift
     say "building the images on $BASE_IMAGE (only what changed since the last time)"
     # Compose complains of a missing buildx, which nothing here needs.
-    "${compose[@]}" "${profiles[@]}" build --quiet 2> >(grep -v "buildx isn't installed" >&2) ||
+    "${compose[@]}" "${profiles[@]}" build --quiet "$@" 2> >(grep -v "buildx isn't installed" >&2) ||
         fail "an image was not built" "see the message above; if it was the network, BASE_IMAGE may name an image that has your proxy and certificates"
     # A new build takes the name from the image before it; nameless ones that no container uses only fill the disk.
     docker image prune --force --filter label=org.opencontainers.image.title=iolab >/dev/null || true

@@ -21,6 +21,7 @@ TARGETS = ("process", "compose")
 # Where a module of the docker suite is done beside the others, in a project of its own.
 DOCKER_GROUPS = {
     "test_health": "docker health",
+    "test_image": "docker image",
     "test_stop": "docker stop and settings",
     "test_settings": "docker stop and settings",
     "test_task_queue": "docker task_queue",

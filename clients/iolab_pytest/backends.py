@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ IMAGE = "iolab"
 PORT, ADMIN_PORT = 8000, 9100
 DOCKER_SECONDS = 60
 # A container that ends between two looks has ended.
-HARDENING = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+# A broker of task_queue has its socket in /tmp.
+HARDENING = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
 Found = TypeVar("Found")
 
@@ -54,11 +56,13 @@ def start_container(arguments: Sequence[str], folder: Path) -> Listening:
     Raises CannotStart.
     """
     __tracebackhide__ = True
+    if shutil.which("docker") is None:
+        raise CannotStart("backend: got 'docker', but there is no docker command; install one, or leave it out")
     name = f"iolab-pytest-{secrets.token_hex(6)}"
     ports = [f"--publish=127.0.0.1::{port}" for port in (PORT, ADMIN_PORT)]
     image = os.environ.get("IOLAB_IMAGE") or IMAGE
     # It passes SIGTERM on, and removes the container when that has ended.
-    command = ["docker", "run", "--rm", f"--name={name}", *HARDENING, *ports, image, *arguments]
+    command = ["docker", "run", "--rm", "--no-healthcheck", f"--name={name}", *HARDENING, *ports, image, *arguments]
     program = Kept(command, dict(os.environ), folder)
     _wait_until(lambda: find_listening(program.printed()), program, arguments)
     return Listening(program, _published(name, PORT), _published(name, ADMIN_PORT))
@@ -87,10 +91,16 @@ def _wait_until(look: Callable[[], Any], program: Kept, arguments: Sequence[str]
         if found := look():
             return found
         if ended is not None:
-            said = last_words(program.printed()) or f"exit {ended}, and no word"
+            said = _reason(program.printed()) or f"exit {ended}, and no word"
             program.end()
             raise CannotStart(f"iolab {shown}: {said}")
         time.sleep(LOOK_SECONDS)
-    said = last_words(program.printed()) or "it said nothing"
+    said = _reason(program.printed()) or "it said nothing"
     program.end()
     raise CannotStart(f"iolab {shown}: not listening within {START_SECONDS:g} s: {said}")
+
+
+def _reason(printed: str) -> str:
+    """The line that says why it ended: Docker's own is followed by advice, the server's is its last one."""
+    docker = next((line for line in printed.splitlines() if line.startswith("docker: ")), None)
+    return docker or last_words(printed)
