@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
-# but debootstrap, and that only where the base image cannot be pulled.
-.PHONY: up down test check bench image claims paths lock clean
+# but debootstrap, and that only where the base image cannot be pulled; and strace, where it is asked for.
+.PHONY: up down test check bench image claims paths timelines lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -25,6 +25,9 @@ paths:  # docs/paths.md anew: what proxies, tunnels and port forwards do to conn
 
 image:  # the image `iolab`, which has every model: docker run --publish 127.0.0.1:8000:8000 iolab
 	@scripts/image.sh
+
+timelines:  # record every model under strace again, and draw the pictures of docs/; make timelines ARGS=epoll_loop
+	@scripts/timelines.sh $(ARGS)
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

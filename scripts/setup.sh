@@ -123,6 +123,14 @@ setup_between() {
 
 # --- the configuration -----------------------------------------------------------------------------------------------
 
+setup_strace() { # what timelines are recorded with
+    command -v strace >/dev/null && return
+    command -v apt-get >/dev/null || fail "there is no strace" "install it by your distribution's means"
+    say "installing strace with apt-get: timelines are recorded with it"
+    { as_root apt-get update --quiet && as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes \
+        --no-install-recommends strace; } >&2 || fail "strace could not be installed" "as root: 'apt-get update && apt-get install strace'"
+}
+
 setup_configs() { # checks the YAML files; afterwards .env publishes the ports they name
     local configs file slug unreadable complaint code
     IOLAB_CONFIGS=${IOLAB_CONFIGS:-$(dotenv_get IOLAB_CONFIGS)}

@@ -8,7 +8,7 @@ setup_venv
 find_engine
 if [ "$engine" = docker ]; then
     setup_docker
-    build_images client image measure misbehave
+    build_images client image measure misbehave trace
     export IOLAB_COMPOSE="${compose[*]}"
     export_docker_host
 else

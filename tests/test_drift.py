@@ -45,6 +45,19 @@ def test_every_model_has_its_page_and_no_page_is_left_over() -> None:
     assert {file.stem for file in (ROOT / "docs" / "models").iterdir()} == set(MODELS)
 
 
+def test_every_model_has_its_timeline_and_its_page_and_the_sheet_show_it(model: Model) -> None:
+    picture = (ROOT / "docs" / "timelines" / f"{model.slug}.svg").read_text()
+    assert f">{model.slug} <" in picture
+    assert "ptrace slows every call" in picture
+    assert f"](../timelines/{model.slug}.svg)" in (ROOT / "docs" / "models" / f"{model.slug}.md").read_text()
+    assert f"| [{model.slug}](models/{model.slug}.md) |" in (ROOT / "docs" / "timelines.md").read_text()
+    assert f">{model.slug} <" in (ROOT / "docs" / "timelines" / "all.svg").read_text()
+
+
+def test_no_timeline_is_left_over() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "timelines").iterdir()} == {*MODELS, "all", "three"}
+
+
 def test_the_default_port_of_a_model_is_the_same_everywhere(model: Model) -> None:
     service = COMPOSE["services"][model.service]
     variable = f"{model.environment_prefix}_PORT"

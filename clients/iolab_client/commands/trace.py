@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ from iolab_client.trace import telling
 from iolab_client.trace.drawing import draw
 from iolab_client.trace.lanes import Timeline
 from iolab_client.trace.page import page
-from iolab_client.trace.recording import CannotTrace, Recording, Script, record
+from iolab_client.trace.recording import CannotTrace, Recording, Script, clearest, record
 from iolab_client.trace.story import lines, story, told
 
 MOST_CLIENTS, MOST_MESSAGES, MOST_WAIT_MS = 16, 20, 2000
-# Columns of the table; the rest of the calls are added up.
-MOST_NAMES = 8
 
 
 @click.command("trace")
@@ -42,7 +41,7 @@ MOST_NAMES = 8
 )  # fmt: skip
 @click.option(
     "--tries", type=WholeNumber(1, 20), default=1, show_default=True,
-    help="Record each model so often, and take the recording that was over first: on a busy machine.",
+    help="Record each model so often, and take the clearest recording: on a busy machine.",
 )  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw all models in one picture.")
 @click.option(
@@ -53,6 +52,7 @@ MOST_NAMES = 8
     "--strace", "raw", type=click.Path(path_type=Path, file_okay=False),
     help="Keep what strace wrote in this folder; https://ui.perfetto.dev opens it.",
 )  # fmt: skip
+@click.option("--containers", is_flag=True, help="Record servers in their containers, by a tracer in its own.")
 @click.option("--explain", is_flag=True, help="Tell the life of one message of each model, call by call.")
 @click.option("--json", "as_json", is_flag=True, help="Print the timelines as JSON.")
 def command(
@@ -65,6 +65,7 @@ def command(
     html: Path | None,
     each: Path | None,
     raw: Path | None,
+    containers: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -73,7 +74,7 @@ def command(
     A fresh server is started under strace; ptrace slows every call of it. Prints the system calls for each answer.
     """
     script = Script(clients=clients, messages=messages, wait_ms=wait_ms)
-    recordings = [_quickest(model, script, tries) for model in _subjects(models)]
+    recordings = [_recorded(model, script, tries, containers=containers) for model in _subjects(models)]
     timelines = [one.timeline for one in recordings]
     if raw:
         for one in recordings:
@@ -106,10 +107,14 @@ def _subjects(models: Sequence[Any]) -> list[Model]:
     return list(dict.fromkeys(models)) or list(MODELS.values())
 
 
-def _quickest(model: Model, script: Script, tries: int) -> Recording:
-    """Of several recordings that in which the machine was least in the way."""
+def _recorded(model: Model, script: Script, tries: int, *, containers: bool) -> Recording:
     try:
-        return min((record(model, script, configs_folder()) for _ in range(tries)), key=lambda one: one.timeline.end)
+        if not containers:
+            return clearest(partial(record, model, script, configs_folder()), tries)
+        # The SDK is slow to import.
+        from iolab_client.trace.attached import record_container
+
+        return clearest(partial(record_container, model, script, configs_folder()), tries)
     except CannotTrace as error:
         raise click.ClickException(str(error)) from None
 

@@ -94,7 +94,8 @@ class Containers:
 
     Running containers of other iolab projects are paused meanwhile: those of the projects `pause`, or, if that is
     None, all but a test suite's. Those left running are named in each result. `configs` is the folder of settings that
-    the servers read in place of the user's. `notice` is told what takes time.
+    the servers read in place of the user's; `tools` are the services beside the models that one_off is asked for.
+    `notice` is told what takes time.
     """
 
     name = CONTAINERS
@@ -107,6 +108,7 @@ class Containers:
         *,
         pause: Sequence[str] | None = None,
         configs: Path | None = None,
+        tools: Sequence[str] = (CLIENT,),
         notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._models = tuple(models)
@@ -114,6 +116,7 @@ class Containers:
         self._client_cpus = tuple(client_cpus)
         self._pause = pause
         self._configs = configs
+        self._tools = tuple(tools)
         self._notice = notice
         self._undo = contextlib.ExitStack()
         self._by_service: dict[str, Container] = {}
@@ -138,7 +141,7 @@ class Containers:
         if self._listed(PROJECT_LABEL + "=" + PROJECT):
             self._remove()
         self._undo.callback(self._remove)
-        self._make(*(model.service for model in self._models), CLIENT)
+        self._make(*(model.service for model in self._models), *self._tools)
         self._undo.callback(self._unpause, paused := [])
         for other in self._others():
             project = other["Labels"].get(PROJECT_LABEL, "")
@@ -364,28 +367,16 @@ class Containers:
         return measurement
 
     def _client(self, arguments: Sequence[str], seconds: float, *, entrypoint: Sequence[str] = ()) -> bytes:
-        """What the client prints on stdout, in a container like the one that Compose has made. Raises PlaceFailed.
+        """What the client prints on stdout. Raises PlaceFailed.
 
         Not by `docker exec`, whose output Engine 20.10 was seen to lose.
         """
-        attributes = self._by_service[CLIENT].attrs
-        config = attributes["Config"]
-        made = self._docker.api.create_container_from_config(  # type: ignore[no-untyped-call]
-            {
-                "Image": config["Image"],
-                "User": config["User"],
-                "Env": config["Env"],
-                "Labels": {**config["Labels"], ONE_OFF_LABEL: "True"},
-                "Entrypoint": list(entrypoint) or config["Entrypoint"],
-                "Cmd": list(arguments),
-                "HostConfig": {**attributes["HostConfig"], "CpusetCpus": _words(self._client_cpus)},
-                "NetworkingConfig": {"EndpointsConfig": {f"{PROJECT}_{FRONT}": {}}},
-            }
-        )
-        try:
-            container = self._docker.containers.get(made["Id"])
-            container.start()
-            code = container.wait(timeout=seconds)["StatusCode"]
+        cpus = _words(self._client_cpus)
+        with self.one_off(CLIENT, arguments, entrypoint=entrypoint, networks=(FRONT,), CpusetCpus=cpus) as container:
+            try:
+                code = container.wait(timeout=seconds)["StatusCode"]
+            except RequestException as error:
+                raise PlaceFailed(f"iolab-client {arguments[0]} did not end within {seconds:g} s: {error}") from None
             printed: bytes = container.logs(stdout=True, stderr=False)
             # With 1 a check has found something, and with 99 a threshold was missed.
             if not printed.strip():
@@ -394,10 +385,50 @@ class Containers:
                     f"iolab-client {arguments[0]}: {last_words(complaint) or f'exit {code}, and no word'}"
                 )
             return printed
-        except RequestException as error:
-            raise PlaceFailed(f"iolab-client {arguments[0]} did not end within {seconds:g} s: {error}") from None
+
+    @contextlib.contextmanager
+    def one_off(
+        self,
+        service: str,
+        arguments: Sequence[str],
+        *,
+        entrypoint: Sequence[str] = (),
+        networks: Sequence[str] = (),
+        **host: Any,
+    ) -> Iterator[Container]:
+        """A running container like the one that Compose has made of the service, gone at the end of the block.
+
+        `host` is what its HostConfig has else than that one's. Raises PlaceFailed.
+        """
+        attributes = self._by_service[service].attrs
+        config = attributes["Config"]
+        try:
+            made = self._docker.api.create_container_from_config(  # type: ignore[no-untyped-call]
+                {
+                    "Image": config["Image"],
+                    "User": config["User"],
+                    "Env": config["Env"],
+                    "Labels": {**config["Labels"], ONE_OFF_LABEL: "True"},
+                    "Entrypoint": list(entrypoint) or config["Entrypoint"],
+                    "Cmd": list(arguments),
+                    "HostConfig": {**attributes["HostConfig"], **host},
+                    "NetworkingConfig": {"EndpointsConfig": {f"{PROJECT}_{network}": {} for network in networks}},
+                }
+            )
+        except DockerException as error:
+            raise PlaceFailed(f"{service}: {error}") from None
+        try:
+            container = self._docker.containers.get(made["Id"])
+            container.start()
+            yield container
+        except DockerException as error:
+            raise PlaceFailed(f"{service}: {error}") from None
         finally:
             self._docker.api.remove_container(made["Id"], force=True)
+
+    def of_service(self, service: str) -> Container:
+        """The container that Compose has made of it."""
+        return self._by_service[service]
 
     def environment(self) -> Environment:
         """As Place has it; Python and the libraries are the client's image's."""

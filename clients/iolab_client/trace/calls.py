@@ -97,9 +97,12 @@ class _Half:
     start: float
 
 
-def parse(lines: Iterable[str]) -> Strace:
-    """The calls of a record, by their entry. What is no line of strace's, or was cut, is passed over."""
-    found = Strace()
+def parse(lines: Iterable[str], known: Strace | None = None) -> Strace:
+    """The calls of a record, by their entry. What is no line of strace's, or was cut, is passed over.
+
+    `known` has the names and processes of the threads that were there before the record began.
+    """
+    found = known or Strace()
     halves: dict[int, _Half] = {}
     last = 0.0
     for line in lines:

@@ -73,14 +73,16 @@ class _Sheet:
         ends = f"x1={_at(self.x(start))} y1={_at(y1)} x2={_at(self.x(end))} y2={_at(y2)}"
         self.add(f"<line{_class(names)} {ends}{tip}{self._times(start, end, text)}/>")
 
-    def label(self, text: str, start: float, end: float, y: float) -> None:
+    def label(self, text: str, start: float, end: float, y: float, names: str = "l") -> None:
         """Words in a bar, where they have room; a page that zooms makes it."""
         room = self.x(end) - self.x(start)
         needed = len(text) * CHARACTER + 4
         if self.fine or room >= needed:
             hidden = ' display="none"' if room < needed else ""
             times = self._times(start, end, "")
-            self.add(f'<text class="u l" x={_at(self.x(start) + 3)} y={_at(y)}{hidden}{times}>{_words(text)}</text>')
+            self.add(
+                f'<text class="u {names}" x={_at(self.x(start) + 3)} y={_at(y)}{hidden}{times}>{_words(text)}</text>'
+            )
 
     def _times(self, start: float, end: float, text: str) -> str:
         if not self.fine:
@@ -209,7 +211,7 @@ def _thread(sheet: _Sheet, lane: ThreadLane, name: str, passages: Sequence[Passa
         if block.kind.waits:
             sheet.label(block.call, block.start, block.end, y + 12)
         elif block.vain >= MANY:
-            sheet.label(f"asks {block.vain} times in vain", block.start, block.end, y + 12)
+            sheet.label(f"asks {block.vain} times in vain", block.start, block.end, y + 12, "i")
     last: dict[int, float] = {}
     for stretch in lane.stretches:
         if stretch.kind == Kind.MOVES:

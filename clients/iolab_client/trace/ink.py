@@ -53,6 +53,7 @@ def _shapes() -> str:
             ".q": "stroke-width:1.2;stroke-dasharray:3 2.5",
             ".w": "stroke-width:.9;fill:none",
             ".v": "stroke-width:1;stroke-opacity:.75",
+            ".i": "font-weight:600",
             ".l": "paint-order:stroke;stroke-width:2.5px;stroke-opacity:.7",
             **{f".{name}": f"fill:url(#{name})" for name in WAITS},
         }
@@ -66,6 +67,7 @@ def _colours(*, dark: bool) -> str:
         "text": f"fill:{ink}",
         ".u,.timeline .y": f"fill:{muted}",
         ".l": f"fill:{ink};stroke:{PAPER[dark]}",
+        ".i": f"fill:{PAPER[dark]}",
         ".g": f"stroke:{grid}",
         ".r": f"fill:{RUNS[dark]}",
         ".w": f"stroke:{muted}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from iolab_client.trace import meaning
 from iolab_client.trace.asking import Visit
-from iolab_client.trace.calls import Call
+from iolab_client.trace.calls import NOT_RETURNED, Call
 from iolab_client.trace.meaning import Kind
 from iolab_client.trace.threads import ThreadCalls, Traced, threads_of
 from iolab_client.trace.wakes import wakes
@@ -149,7 +149,9 @@ def _stretches(thread: ThreadCalls, window: tuple[float, float], shown: Clock) -
     place = max(window[0], thread.begin)
     end = min(window[1], thread.end or window[1])
     for call in thread.calls:
-        start, stop = max(place, call.start), min(call.end, end)
+        # What had not returned when the record ended went on.
+        lasts = end if call.result == NOT_RETURNED and thread.end is None else call.end
+        start, stop = max(place, call.start), min(lasts, end)
         if stop < place or start > end:
             continue
         if start > place:
@@ -162,7 +164,7 @@ def _stretches(thread: ThreadCalls, window: tuple[float, float], shown: Clock) -
         yield Stretch(
             kind=kind, start=shown(start), end=shown(stop), call=call.name, text=text, client=client, vain=vain
         )
-        if kind.waits and meaning.moves(call) and not call.failed and call.end <= end:
+        if kind.waits and meaning.moves(call) and (call.number or 0) > 0 and call.end <= end:
             # It waited for the bytes, and then has moved them.
             yield Stretch(kind=Kind.MOVES, start=shown(stop), end=shown(stop), call=call.name, text=text, client=client)
         place = stop

@@ -69,7 +69,8 @@ def moves(call: Call) -> bool:
     if call.name not in RECEIVES | SENDS:
         return False
     found = DESCRIPTOR.match(call.arguments)
-    return found is not None and (found[2] is None or CHANNEL.match(found[2]) is not None)
+    # Of a call that the tracer found waiting the arguments are not known.
+    return not call.arguments or (found is not None and (found[2] is None or CHANNEL.match(found[2]) is not None))
 
 
 def descriptor(call: Call) -> int | None:

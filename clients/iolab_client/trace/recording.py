@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,20 @@ def record(model: Model, script: Script, configs: Path | None) -> Recording:
         timeline=timeline(model.slug, script.wait_ms, visits, [Traced(strace=parse(record.splitlines()))]),
         texts={model.slug: record},
     )
+
+
+def clearest(record: Callable[[], Recording], tries: int) -> Recording:
+    """Of several recordings the one in which the machine was least in the way. Raises CannotTrace.
+
+    That is the one that was over first; of a model with several processes, of those in which most of them served.
+    """
+
+    def order(one: Recording) -> tuple[int, float]:
+        readers = {passage.reader for passage in one.timeline.passages}
+        processes = {lane.process for lane in one.timeline.lanes if lane.key in readers}
+        return -len(processes), one.timeline.end
+
+    return min((record() for _ in range(tries)), key=order)
 
 
 def have_asked(model: Model, address: Address, script: Script) -> list[Visit]:

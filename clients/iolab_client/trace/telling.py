@@ -69,13 +69,22 @@ def life(passage: Passage) -> str:
     return f"the life of client {passage.client}'s message {passage.number}, in milliseconds since it was sent"
 
 
-def calls(one: Timeline) -> str:
-    """System calls for each answer, the most frequent first: `recvfrom 1.5, sendto 1, accept4 0.8 (0.3 in vain)`."""
-    return ", ".join(
+def calls(one: Timeline, most: int | None = None) -> str:
+    """System calls for each answer, the most frequent first: `recvfrom 1.5, sendto 1, accept4 0.8 (0.3 in vain)`.
+
+    Those beyond `most` names are added up.
+    """
+    counted = sorted(one.calls.items(), key=lambda item: (-item[1], item[0]))
+    said = [
         f"{name} {count / one.answers:.3g}"
-        + (f" ({one.failed[name] / one.answers:.2g} in vain)" if one.failed.get(name) else "")
-        for name, count in sorted(one.calls.items(), key=lambda item: (-item[1], item[0]))
-    )
+        + (f" ({one.failed[name] / one.answers:.3g} in vain)" if one.failed.get(name) else "")
+        for name, count in counted[:most]
+    ]
+    rest = counted[len(said) :]
+    if rest:
+        name = f"{len(rest)} others" if len(rest) > 1 else rest[0][0]
+        said.append(f"{name} {sum(count for _, count in rest) / one.answers:.3g}")
+    return ", ".join(said)
 
 
 def wrapped(text: str, characters: int) -> list[str]:

@@ -108,6 +108,17 @@ def test_what_an_attached_tracer_finds_waiting_goes_on_under_its_own_name() -> N
     ]
 
 
+def test_names_and_processes_that_were_known_before_hold_until_a_thread_says_else() -> None:
+    known = Strace(names={7: "stop", 8: "epoll_loop"}, processes={7: 8, 8: 8})
+    text = """\
+7 10.0 clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 9 <0.000010>
+9 10.1 write(3</proc/8/task/9/comm>, "client", 6) = 6 <0.000010>
+"""
+    found = parse(text.splitlines(), known)
+    assert found.processes == {7: 8, 8: 8, 9: 8}
+    assert found.names == {7: "stop", 8: "epoll_loop", 9: "client"}
+
+
 def test_a_second_half_without_a_first_is_a_call_of_no_known_begin() -> None:
     call = only("7 12.0 <... epoll_wait resumed>[], 64, -1) = 0 <2.000000>")
     assert (call.name, call.number) == ("epoll_wait", 0)

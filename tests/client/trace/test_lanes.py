@@ -98,6 +98,22 @@ def test_a_call_that_waited_for_its_bytes_waits_and_then_moves_them() -> None:
     assert received == [(Kind.SOCKETS, 30), (Kind.MOVES, 0)]
 
 
+def test_a_wait_that_had_not_returned_when_the_tracer_let_go_goes_on() -> None:
+    lines = LOOP.splitlines()
+    found = of("\n".join([*lines[:-6], "100 1700000001.101600 epoll_wait(4,  <detached ...>"]))
+    (lane,) = found.lanes
+    assert (lane.stretches[-1].call, lane.stretches[-1].end) == ("epoll_wait", found.end)
+    assert [quiet.name for quiet in found.quiet] == ["stop"]
+
+
+def test_what_the_tracer_found_waiting_waits_though_its_arguments_are_not_known() -> None:
+    text = "7 1700000000.5 restart_syscall(<... resuming interrupted recvfrom ...> <unfinished ...>\n"
+    assert [(quiet.name, quiet.call) for quiet in of(text + LOOP).quiet] == [
+        ("thread 7", "recvfrom"),
+        ("stop", "rt_sigtimedwait"),
+    ]
+
+
 def test_a_record_without_a_call_draws_the_clients_alone() -> None:
     found = of("")
     assert (found.lanes, found.calls, found.answers) == ([], {}, 2)

@@ -150,6 +150,13 @@ def test_a_tracer_that_is_refused_is_explained(monkeypatch: pytest.MonkeyPatch, 
     assert result.stderr.count("\n") == 1
 
 
+def test_without_an_engine_containers_are_refused_with_the_way_out() -> None:
+    result = invoke("epoll_loop", "--containers")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no containers: ")
+    assert result.stderr.endswith("; trace processes, without --containers\n")
+
+
 def test_a_server_that_does_not_start_says_why(recorded: Callable[[str], Recording], tmp_path: Path) -> None:
     (tmp_path / "configs" / "models").mkdir(parents=True)
     (tmp_path / "configs" / "defaults.yaml").write_text("backlog: 5\n")
