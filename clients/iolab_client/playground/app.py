@@ -14,8 +14,10 @@ from aiohttp import web
 from iolab import log
 from iolab.run import run_files
 from iolab.settings import PlaygroundSettings
+from iolab_client.playground.doing import Doing, tell_refusals
 from iolab_client.playground.guard import guard, harden
 from iolab_client.playground.looking import Looker
+from iolab_client.playground.opened import Opened
 from iolab_client.playground.pages import Pages, TooMany
 
 SITE = Path(__file__).parent / "site"
@@ -36,16 +38,20 @@ class Playground:
 
     def __init__(self, settings: PlaygroundSettings) -> None:
         self.settings = settings
-        self.pages = Pages(settings.pages, settings.away_seconds, lambda page: None)
-        self.looker = Looker(settings, self.pages, dict)
+        self.opened = Opened(settings.connections)
+        self.pages = Pages(settings.pages, settings.away_seconds, self._away)
+        self.looker = Looker(settings, self.pages, lambda: {"opened": self.opened.shown()})
+        self._ending: set[asyncio.Task[None]] = set()
 
     def app(self) -> web.Application:
         """The application of aiohttp."""
-        app = web.Application(middlewares=[guard], client_max_size=BODY_BYTES)
+        app = web.Application(middlewares=[guard, tell_refusals], client_max_size=BODY_BYTES)
         app.on_response_prepare.append(harden)
         app.router.add_get("/", self._page)
         app.router.add_get("/site/{name}", self._file)
         app.router.add_get("/events", self._events)
+        app.router.add_routes(Doing(self.settings, self.pages, self.looker, self.opened).routes())
+        app.on_shutdown.append(self._shut_down)
         app.cleanup_ctx.append(self._life)
         return app
 
@@ -55,6 +61,16 @@ class Playground:
         looking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await looking
+
+    async def _shut_down(self, _app: web.Application) -> None:
+        """End all that was opened, and have the pages' streams end."""
+        self.pages.close()
+        await self.opened.end_all()
+
+    def _away(self, page: str) -> None:
+        ending = asyncio.create_task(self.opened.end_page(page))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def _page(self, _request: web.Request) -> web.StreamResponse:
         return _site("index.html")
@@ -78,7 +94,7 @@ class Playground:
         await response.prepare(request)
         number = 0
         with contextlib.suppress(ConnectionError, TimeoutError):
-            while True:
+            while not self.pages.closed:
                 number, snapshot = await self.pages.next(number)
                 async with asyncio.timeout(TAKE_SECONDS):
                     await response.write(b"data: %b\n\n" % snapshot)

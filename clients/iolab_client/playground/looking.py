@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from iolab.settings import PlaygroundSettings
 from iolab_client.playground import reasons
 from iolab_client.playground.pages import Pages
 from iolab_client.servers import metrics
+from iolab_client.servers.address import show
 from iolab_client.servers.admin import Unreachable
 from iolab_client.servers.metrics import Metrics
 from iolab_client.servers.targets import BadConfig, Target, resolve_known
@@ -28,6 +30,8 @@ from iolab_client.servers.targets import BadConfig, Target, resolve_known
 PATIENCE_SECONDS = 5.0
 # The counters are asked for at each of so many looks.
 COUNT_EVERY = 2
+# Of one server; thousands would only be a colour.
+THREADS = 40
 # Between two looks at who runs: it reads the folder of run files, or the YAML files.
 RESOLVE_SECONDS = 2.0
 
@@ -53,6 +57,8 @@ class Card(msgspec.Struct, kw_only=True):
     cpu_percent: float | None = None
     memory_bytes: int = 0
     processes: list[dict[str, Any]] = []
+    # Of those that are left out: how many are in each call.
+    more_threads: dict[str, int] = {}
     work: dict[str, Any] = {}
     hands_on: bool = False
 
@@ -83,7 +89,7 @@ class _Shown:
             self.gone(reasons.why_unreachable(self.model, error, ever_seen=self.ever_seen))
         else:
             self._looks += 1
-            self.card.processes = processes
+            self.card.processes, self.card.more_threads = shortened(processes)
             self.card.state, self.card.why = "running", ""
             self.seen_at, self.ever_seen = time.monotonic(), True
 
@@ -108,6 +114,18 @@ class _Shown:
         card.work = json.loads(counted.settings.get("work", "{}"))
         card.hands_on = counted.settings.get("hands_on") == "True"
         self.counted = counted
+
+
+def shortened(processes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The processes with no more than THREADS threads, and how many of the others are in each system call."""
+    room = THREADS
+    left_out: list[dict[str, Any]] = []
+    for process in processes:
+        threads = process["threads"]
+        process["threads"], rest = threads[:room], threads[room:]
+        room -= len(process["threads"])
+        left_out += rest
+    return processes, dict(Counter(thread["syscall"] for thread in left_out).most_common())
 
 
 class Looker:
@@ -191,11 +209,14 @@ class Looker:
         self._pages.publish(msgspec.json.encode(snapshot))
 
 
-async def _fetch(session: aiohttp.ClientSession, target: Target, page: str) -> str:
+def admin_url(target: Target, page: str) -> str:
+    """The address of a page of a server's admin port."""
     assert target.admin
-    host, port = target.admin
-    bracketed = f"[{host}]" if ":" in host else host
-    async with session.get(f"http://{bracketed}:{port}{page}") as response:
+    return f"http://{show(target.admin)}{page}"
+
+
+async def _fetch(session: aiohttp.ClientSession, target: Target, page: str) -> str:
+    async with session.get(admin_url(target, page)) as response:
         text = await response.text()
         if response.status != 200:
             raise ValueError(f"{page} answers {response.status}")

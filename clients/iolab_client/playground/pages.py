@@ -26,6 +26,13 @@ class Pages:
         self._newest = b""
         self._number = 0
         self._news = asyncio.Event()
+        # Nobody is told anything any more.
+        self.closed = False
+
+    def close(self) -> None:
+        """Have all streams end."""
+        self.closed = True
+        self._news.set()
 
     def count(self) -> int:
         """How many streams are open."""
@@ -69,7 +76,7 @@ class Pages:
 
     async def next(self, after: int) -> tuple[int, bytes]:
         """The newest snapshot and its number, once it is later than that."""
-        while self._number <= after or not self._newest:
+        while not self.closed and (self._number <= after or not self._newest):
             await self._news.wait()
         return self._number, self._newest
 

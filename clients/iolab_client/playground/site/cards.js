@@ -112,16 +112,27 @@ class Card {
       }
       this.threads.get(key).show(thread, at);
     }
-    say(this.more, serving.length > STRIPS ? `and ${serving.length - STRIPS} threads more` : "");
+    const more = serving.length - shown.length + Object.values(model.more_threads).reduce((sum, count) => sum + count, 0);
+    say(this.more, more > 0 ? `and ${more} threads more` : "");
   }
 
   explain(frozen) {
     this.words.replaceChildren();
     if (!frozen || this.model.state === "gone") return;
-    const list = make("ul", { class: "explained" });
-    for (const thread of this.threads.values()) list.append(make("li", {}, thread.inWords()));
-    this.words.append(list);
+    // Threads that do the same are told of once.
+    const groups = new Map();
+    for (const thread of this.threads.values()) {
+      groups.set(thread.inWords(), [...(groups.get(thread.inWords()) ?? []), thread.title]);
+    }
+    this.words.append(
+      make("ul", { class: "explained" }, ...Array.from(groups, ([words, titles]) => make("li", {}, make("b", {}, names(titles)), ` ${words}`))),
+    );
   }
+}
+
+/** The names of some threads: `worker-0 to worker-5 (6 threads), each`. */
+function names(titles) {
+  return titles.length === 1 ? titles[0] : `${titles[0]} to ${titles.at(-1)} (${titles.length} threads), each`;
 }
 
 class Thread {
@@ -147,7 +158,7 @@ class Thread {
   inWords() {
     const { syscall, frame } = this.thread;
     const doing = syscall === "running" ? "runs" : `is in ${syscall}`;
-    const where = frame ? ` The Python line: ${frame.file}:${frame.line}, in ${frame.function}: ${frame.code}` : "";
-    return `${this.title} ${doing}: it ${meaning(syscall)}.${where}`;
+    const where = frame ? ` Its line of Python: ${frame.file}:${frame.line}, in ${frame.function}: ${frame.code}` : "";
+    return `${doing}: it ${meaning(syscall)}.${where}`;
   }
 }

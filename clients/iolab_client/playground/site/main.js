@@ -2,12 +2,16 @@
 
 import { byId, say } from "./dom.js";
 import { explainCards, prepareCards, showCards } from "./cards.js";
+import { prepareDoing, showOpened } from "./doing.js";
+import { prepareLessons, seeSnapshot } from "./lessons.js";
 import { follow } from "./stream.js";
 
 const TELLS = { live: "live", lost: "not connected: the playground has ended, or too many pages are open; trying again" };
 let frozen = false;
 
 function take(snapshot) {
+  showOpened(snapshot);
+  seeSnapshot(snapshot);
   if (frozen) return;
   showCards(snapshot);
   say(byId("connection"), snapshot.complaint || "live");
@@ -23,6 +27,8 @@ function freeze() {
 }
 
 prepareCards();
+prepareDoing();
+prepareLessons();
 byId("freeze").addEventListener("click", freeze);
 follow(take, (state) => {
   if (!frozen) say(byId("connection"), TELLS[state]);
