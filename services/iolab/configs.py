@@ -304,6 +304,8 @@ def _expectation(wanted: type[msgspec.Struct], path: str) -> str:
 def _type_at(wanted: type[msgspec.Struct], path: str) -> inspect.Type:
     kind: inspect.Type = inspect.type_info(wanted)
     for part in re.findall(r"\w+", path):
+        if isinstance(kind, inspect.UnionType):
+            kind = next((one for one in kind.types if isinstance(one, inspect.StructType)), kind)
         if isinstance(kind, inspect.StructType):
             kind = next(field.type for field in kind.fields if field.name == part)
         elif isinstance(kind, inspect.VarTupleType):

@@ -30,11 +30,11 @@ SLUGS = ("epoll_loop", "prefork_epoll")
 class Launcher:
     """The command in a folder of its own, with ports that were free a moment ago."""
 
-    def __init__(self, folder: Path, slugs: Sequence[str] = SLUGS) -> None:
+    def __init__(self, folder: Path, slugs: Sequence[str] = SLUGS, **variables: str) -> None:
         self._folder = folder
         self._slugs = slugs
         self.run_files = folder / "run" / "files"
-        self._environment = environment(folder, {"IOLAB_RUN_DIR": str(self.run_files)})
+        self._environment = environment(folder, {"IOLAB_RUN_DIR": str(self.run_files), **variables})
         self.configs = folder / "configs"
         shutil.copytree(CHECKOUT / "configs", self.configs)
         self.ports = {slug: free_port() for slug in slugs}
@@ -87,6 +87,11 @@ class Launcher:
                 said.append(line)
                 assert line, "".join(said)
             yield up, family(self.pids())
+
+    def names(self) -> dict[int, str]:
+        """Which model each server is, by its pid."""
+        files = [json.loads(file.read_text()) for file in self.run_files.glob("*.json")]
+        return {file["process"]["pid"]: file["model"] for file in files}
 
     def pids(self) -> list[int]:
         return sorted(json.loads(file.read_text())["process"]["pid"] for file in self.run_files.glob("*.json"))

@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import re
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from iolab import log
 from iolab.run import run_files
 from iolab.settings import PlaygroundSettings
+from iolab_client.playground.documents import Documents
 from iolab_client.playground.doing import Doing, tell_refusals
 from iolab_client.playground.guard import guard, harden
+from iolab_client.playground.lessons import Lesson
 from iolab_client.playground.looking import Looker
 from iolab_client.playground.opened import Opened
 from iolab_client.playground.pages import Pages, TooMany
@@ -36,8 +40,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class Playground:
     """One playground: the pages, the looks at the servers, and what was opened."""
 
-    def __init__(self, settings: PlaygroundSettings) -> None:
+    def __init__(
+        self, settings: PlaygroundSettings, lessons: Mapping[str, Lesson] | None = None, documents: Path | None = None
+    ) -> None:
         self.settings = settings
+        self.lessons = dict(lessons or {})
+        self.documents = Documents(documents)
         self.opened = Opened(settings.connections)
         self.pages = Pages(settings.pages, settings.away_seconds, self._away)
         self.looker = Looker(settings, self.pages, lambda: {"opened": self.opened.shown()})
@@ -50,6 +58,8 @@ class Playground:
         app.router.add_get("/", self._page)
         app.router.add_get("/site/{name}", self._file)
         app.router.add_get("/events", self._events)
+        app.router.add_get("/lessons", self._lessons)
+        app.router.add_get("/docs/{path:.+}", self.documents.page)
         app.router.add_routes(Doing(self.settings, self.pages, self.looker, self.opened).routes())
         app.on_shutdown.append(self._shut_down)
         app.cleanup_ctx.append(self._life)
@@ -77,6 +87,24 @@ class Playground:
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         return _site(request.match_info["name"])
+
+    async def _lessons(self, _request: web.Request) -> web.StreamResponse:
+        told = [
+            {"name": name, "models": lesson.models(), "links": self._links(lesson), **msgspec.to_builtins(lesson)}
+            for name, lesson in self.lessons.items()
+        ]
+        return web.json_response(told)
+
+    def _links(self, lesson: Lesson) -> list[dict[str, str]]:
+        """Where to read on: each model's page and timeline, and the claim's trial; of those that there are."""
+        links = [(f"{slug}: its page", f"models/{slug}.md", "") for slug in lesson.models()]
+        links += [(f"{slug}: its timeline", f"timelines/{slug}.svg", "") for slug in lesson.models()]
+        links.append(("All timelines", "timelines.md", ""))
+        if lesson.claim:
+            links.append((f"The claim on trial: {lesson.claim}", "claims.md", f"#{lesson.claim}"))
+        return [
+            {"text": text, "href": f"/docs/{path}{anchor}"} for text, path, anchor in links if self.documents.has(path)
+        ]
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         page = request.query.get("page", "")
@@ -109,10 +137,11 @@ def _site(name: str) -> web.StreamResponse:
     return web.Response(body=file.read_bytes(), content_type=KINDS[file.suffix], charset="utf-8")
 
 
-async def serve(settings: PlaygroundSettings, *, everywhere: bool) -> None:
+async def serve(playground: Playground, *, everywhere: bool) -> None:
     """Serve until a signal comes, on the settings' host or on every address. Raises OSError where the port is taken."""
+    settings = playground.settings
     host = "::" if everywhere else settings.host
-    runner = web.AppRunner(Playground(settings).app(), access_log=None, shutdown_timeout=END_SECONDS)
+    runner = web.AppRunner(playground.app(), access_log=None, shutdown_timeout=END_SECONDS)
     await runner.setup()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -75,15 +75,15 @@ async def say(target: Target, data: bytes, ending: str, patience_seconds: float)
     try:
         client = await connect(target)
         told.note("connected")
+        asked = time.monotonic()
         await loop.sock_sendall(client, data)
         told.note(f"said {len(data)} bytes", data)
         if ending == "half-close":
             peers.half_close(client)
             told.note("half-closed: it has said all, and still listens (FIN)")
-        sent = time.monotonic()
         answer = await _hear(client, len(data), patience_seconds)
         if len(answer) == len(data):
-            told.answered_ms = round((time.monotonic() - sent) * 1000, 1)
+            told.answered_ms = round((time.monotonic() - asked) * 1000, 1)
         told.note(f"heard {len(answer)} bytes", answer)
         if ending == "half-close":
             rest = await _hear(client, 1, patience_seconds)

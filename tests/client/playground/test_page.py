@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from iolab_client.contract import peers
 from tests.support.browser import Opened, chromium
-from tests.support.launcher import Launcher
+from tests.support.launcher import CHECKOUT, Launcher
 from tests.support.waiting import eventually
 
 SLUGS = ("epoll_loop", "epoll_pool", "prefork_epoll", "playground")
-SECONDS = 60_000
+MILLISECONDS = 60_000
+PAGES = 10
+NARROW = {"width": 360, "height": 800}
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """Three models and the playground."""
-    launcher = Launcher(tmp_path_factory.mktemp("up"), SLUGS)
+    launcher = Launcher(tmp_path_factory.mktemp("up"), SLUGS, IOLAB_DOCS=str(CHECKOUT / "docs"), IOLAB_HANDS_ON="1")
     launcher.configure("playground", look_seconds=0.2)
     launcher.up()
     yield launcher
@@ -33,15 +40,46 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.fixture
-def opened(browser: Any, up: Launcher) -> Iterator[Opened]:
-    """A page of its own; whatever it complained of fails the test."""
-    opened = Opened(browser, f"http://127.0.0.1:{up.ports['playground']}/")
-    opened.page.set_default_timeout(SECONDS)
+@contextlib.contextmanager
+def opening(browser: Any, up: Launcher, **options: Any) -> Iterator[Opened]:
+    """A page while the block runs; whatever it complained of fails the test."""
+    opened = Opened(browser, f"http://127.0.0.1:{up.ports['playground']}/", **options)
+    opened.page.set_default_timeout(MILLISECONDS)
     opened.page.wait_for_selector("#card-epoll_loop[data-state=running]")
+    opened.page.wait_for_selector("#lesson-list button")
     yield opened
     opened.page.close()
-    assert opened.complaints == []
+    # What the playground refuses the browser writes down by itself; the page shows it.
+    assert [line for line in opened.complaints if "responded with a status of 4" not in line] == []
+
+
+@pytest.fixture
+def opened(browser: Any, up: Launcher) -> Iterator[Opened]:
+    """A page of its own."""
+    with opening(browser, up) as opened:
+        yield opened
+
+
+def begin(page: Any, title: str, choice: int = 0) -> None:
+    """Open a lesson, and predict something."""
+    page.get_by_role("button", name=title).click()
+    page.locator(f"#choice-{choice}").check()
+    page.get_by_role("button", name="See what happens").click()
+
+
+def seen(page: Any) -> dict[str, str]:
+    """What a lesson that is over has shown, by its rows."""
+    page.wait_for_selector("#lesson .outcome h4")
+    rows = page.locator("#lesson tbody tr")
+    return {
+        row.locator("th").inner_text(): row.locator("td").inner_text()
+        for row in (rows.nth(n) for n in range(rows.count()))
+    }
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds wrong, in words."""
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in Axe().run(page).response["violations"]]
 
 
 def figure(page: Any, slug: str, name: str) -> str:
@@ -74,3 +112,109 @@ def test_a_model_that_does_not_run_says_so_and_how_to_start_it(opened: Opened) -
 def test_no_request_leaves_the_page(opened: Opened, up: Launcher) -> None:
     assert opened.asked
     assert {url.split("/")[2] for url in opened.asked} == {f"127.0.0.1:{up.ports['playground']}"}
+
+
+def test_a_lesson_runs_to_its_end_and_the_dial_slows_a_loop_but_not_a_pool(opened: Opened) -> None:
+    """Each answer waits for 100 ms: a loop of one thread gives 10 a second at most, however many ask."""
+    page = opened.page
+    begin(page, "One slow answer stops a loop", choice=1)
+    rates = {name: int(text.split()[0]) for name, text in seen(page).items()}
+    assert rates["epoll_loop, 8 clients"] <= 10
+    assert rates["epoll_pool, 8 clients"] > 15
+    outcome = page.locator("#lesson .outcome").inner_text()
+    assert "That is what you said." in outcome
+    assert "iolab-client experiment head-of-line" in outcome
+    # What it has opened is ended, and its dials are back.
+    page.wait_for_selector("#opened-none:not([hidden])")
+    page.wait_for_selector("#card-epoll_loop .dial:empty", state="attached")
+    page.get_by_role("link", name="epoll_loop: its page").click()
+    page.wait_for_selector("h1:has-text('Epoll loop')")
+
+
+def test_a_lesson_is_done_with_the_keyboard_alone(opened: Opened) -> None:
+    page = opened.page
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "To the lessons"
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.locator(":focus").inner_text() == "A process dies":
+            break
+    page.keyboard.press("Enter")
+    assert page.locator(":focus").inner_text() == "A process dies"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#choice-1").is_checked()
+    page.keyboard.press("Enter")
+    found = seen(page)
+    assert found["Processes before"] == found["Processes after"]
+    assert re.fullmatch(r"process \d+", found["Killed"])
+    assert found["Hello, a second later"].startswith("answered after")
+    assert page.locator(":focus").get_attribute("class") == "outcome"
+
+
+def test_what_is_said_is_shown_and_what_is_opened_is_listed_and_ended(opened: Opened, up: Launcher) -> None:
+    page = opened.page
+    page.locator("#say-text").fill("hello <b>you</b>")
+    page.get_by_role("button", name="Say it").click()
+    page.get_by_text("HELLO <B>YOU</B>", exact=True).wait_for()
+    page.get_by_role("button", name="Open them").click()
+    page.get_by_text("epoll_loop: 10 of 10 silent clients connected").wait_for()
+    eventually(lambda: figure(page, "epoll_loop", "open") == "10", "they are counted")
+    page.locator("#crowd-count").fill("5000")
+    page.get_by_role("button", name="Open them").click()
+    page.locator("#told.failed:has-text('count: got 5000, expected at most 1000')").wait_for()
+    page.get_by_role("button", name="End: epoll_loop, crowd").click()
+    page.wait_for_selector("#opened-none:not([hidden])")
+
+
+def test_frozen_it_says_in_words_what_each_thread_does(opened: Opened) -> None:
+    page = opened.page
+    page.get_by_role("button", name="Freeze and explain").click()
+    words = page.locator("#card-epoll_loop .words").inner_text()
+    assert "sleeps until the kernel says that one of many sockets is ready" in words
+    assert "models/epoll_loop.py" in words
+    assert violations(page) == []
+    page.get_by_role("button", name="Go on").click()
+    assert page.locator("#card-epoll_loop .words").inner_text() == ""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [{"width": 1280, "height": 900}, NARROW], ids=["wide", "narrow"])
+def test_nobody_is_shut_out_and_nothing_is_cut_off(browser: Any, up: Launcher, scheme: str, viewport: Any) -> None:
+    with opening(browser, up, color_scheme=scheme, viewport=viewport) as opened:
+        page = opened.page
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        page.get_by_role("button", name="A pool of threads is full").click()
+        page.get_by_role("button", name="See what happens").click()
+        page.get_by_text("Choose one first").wait_for()
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        lightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
+        assert (lightness < 64) == (scheme == "dark")
+
+
+def test_a_server_that_is_stopped_meanwhile_is_seen_to_go_and_to_come_back(opened: Opened, up: Launcher) -> None:
+    page = opened.page
+    (epoll_pool,) = [pid for pid, name in up.names().items() if name == "epoll_pool"]
+    os.kill(epoll_pool, signal.SIGKILL)
+    page.wait_for_selector("#card-epoll_pool[data-state=gone]")
+    page.locator("#card-epoll_pool .why:has-text('it has ended')").wait_for()
+    page.locator("#model").select_option("epoll_pool")
+    page.get_by_role("button", name="Say it").click()
+    page.locator("#told.failed:has-text('epoll_pool is not there')").wait_for()
+    assert violations(page) == []
+    code, _, errors = up.run("up", "--detach", "epoll_pool")
+    assert code == 0, errors
+    page.wait_for_selector("#card-epoll_pool[data-state=running]")
+
+
+def test_ten_pages_at_once_all_move(browser: Any, up: Launcher) -> None:
+    with contextlib.ExitStack() as stack:
+        pages = [stack.enter_context(opening(browser, up)).page for _ in range(PAGES)]
+        with up.connect("epoll_loop"):
+            eventually(lambda: {figure(page, "epoll_loop", "open") for page in pages} == {"1"}, "each sees the client")
+        eventually(lambda: {figure(page, "epoll_loop", "open") for page in pages} == {"0"}, "each sees it leave")
