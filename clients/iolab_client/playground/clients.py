@@ -42,7 +42,7 @@ async def connect(target: Target, *, buffer_bytes: int | None = None) -> socket.
     return client
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Happened(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened on a connection, and when: milliseconds since its beginning."""
 
     ms: float
@@ -50,27 +50,27 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
 
 
-class Conversation:
+class Transcript:
     """What was said on a connection, as netcat would show it, with the times."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[Happened] = []
         self.answered_ms: float | None = None
         self._begin = time.monotonic()
 
     def note(self, what: str, data: bytes = b"") -> None:
         """Write down what has just happened."""
         ms = round((time.monotonic() - self._begin) * 1000, 1)
-        self.steps.append(Step(ms=ms, what=what, data=data.decode(errors="backslashreplace")))
+        self.steps.append(Happened(ms=ms, what=what, data=data.decode(errors="backslashreplace")))
 
 
-async def say(target: Target, data: bytes, ending: str, patience_seconds: float) -> tuple[Conversation, Client | None]:
+async def say(target: Target, data: bytes, ending: str, patience_seconds: float) -> tuple[Transcript, Client | None]:
     """Connect, say `data`, hear the answer, and end as `ending` says; the client, if it is to stay.
 
     Whatever goes wrong on the way is in the conversation.
     """
     loop = asyncio.get_running_loop()
-    told = Conversation()
+    told = Transcript()
     client: socket.socket | None = None
     try:
         client = await connect(target)

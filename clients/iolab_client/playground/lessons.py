@@ -86,7 +86,7 @@ class LessonStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ]
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An answer that can be given before; one of them is what happens."""
 
     text: Text
@@ -98,7 +98,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     title: Annotated[str, Meta(min_length=1, max_length=100)]
     question: Text
-    choices: Annotated[tuple[Choice, ...], Meta(min_length=2, max_length=6)]
+    choices: Annotated[tuple[Prediction, ...], Meta(min_length=2, max_length=6)]
     steps: Annotated[tuple[LessonStep, ...], Meta(min_length=1, max_length=20)]
     # Why it was so, a paragraph each.
     explain: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=6)]
