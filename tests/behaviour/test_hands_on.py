@@ -104,7 +104,7 @@ def test_no_byte_is_lost_or_late_for_another_while_the_dial_is_turned(share: Sha
         ("/work", {"wait": 1}, "wait"),
         ("/work", b"no JSON", "malformed"),
         ("/work", b"\xff\x00", "/work: "),
-        ("/kill", {"pid": 1}, "this model is one process"),
+        ("/kill", {"pid": 1}, "this model has one process"),
         ("/kill", {}, "pid"),
     ],
 )

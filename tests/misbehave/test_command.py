@@ -81,8 +81,8 @@ def test_scripts_come_over_http(server: tuple[subprocess.Popen[str], Address, Ad
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "words"),
     [
-        ("PUT", "/script", "dance", 400, "script, character 1: 'dance' is there, expected a verb"),
-        ("PUT", "/script", "", 400, "the end is there"),
+        ("PUT", "/script", "dance", 400, "script, character 1: got 'dance', expected a verb"),
+        ("PUT", "/script", "", 400, "got the end"),
         ("POST", "/next", "corrupt 2", 400, "from 0 to 1"),
         ("POST", "/metrics", "x", 404, "nothing is taken at /metrics"),
         ("DELETE", "/script", None, 405, "GET, HEAD, POST and PUT"),
@@ -106,8 +106,8 @@ def test_what_cannot_be_taken_changes_nothing(
 @pytest.mark.parametrize(
     ("script", "line"),
     [
-        ("answer 2; wait 5", "iolab: script, character 16: '5' is there, expected a time with its unit"),
-        ("\x1b[31m", "iolab: script, character 1: '\\x1b[31m' is there, expected a verb"),
+        ("answer 2; wait 5", "iolab: script, character 16: got '5', expected a time with its unit"),
+        ("\x1b[31m", "iolab: script, character 1: got '\\x1b[31m', expected a verb"),
     ],
 )
 def test_a_bad_script_is_one_line_and_exit_2(script: str, line: str, tmp_path: Path) -> None:

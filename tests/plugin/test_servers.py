@@ -73,7 +73,7 @@ def test_what_cannot_be_is_said_in_the_servers_own_line(own: Lab) -> None:
     ):
         own.server("epoll_loop", backlog=-7)
     with pytest.raises(
-        CannotStart, match=r"^iolab misbehave .*: script, character 1: 'hello' is there, expected a verb"
+        CannotStart, match=r"^iolab misbehave .*: script, character 1: got 'hello', expected a verb"
     ):
         own.misbehaving("hello")
     with pytest.raises(CannotStart, match=r"^port: got 80; leave it out"):

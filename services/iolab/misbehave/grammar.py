@@ -215,7 +215,7 @@ class _Parser:
         place = self._skip()
         clauses = [self._clause()]
         if isinstance(clauses[0].verb, Repeat):
-            self._fail(place, "a clause to repeat in front of it")
+            self._fail(place, "a clause before repeat")
         while self._takes(";"):
             place = self._skip()
             # The last clause may be followed by a semicolon, as in a shell.
@@ -223,13 +223,13 @@ class _Parser:
                 break
             before = clauses[-1]
             if isinstance(before.verb, LAST) and before.percent == 100:
-                self._fail(place, "'|' or the end: nothing can follow the clause before")
+                self._fail(place, "'|' or the end: nothing can follow the previous clause")
             clause = self._clause()
             if isinstance(clause.verb, NeverAccept):
                 self._fail(place, "never-accept as the only clause: the connection is accepted by then")
             clauses.append(clause)
             if isinstance(clause.verb, Repeat) and not any(isinstance(one.verb, TALKS) for one in clauses):
-                self._fail(place, "to be told to repeat a clause that reads or sends something")
+                self._fail(place, "a clause that reads or sends something before repeat")
         return tuple(clauses)
 
     def _clause(self) -> Clause:
@@ -346,4 +346,4 @@ class _Parser:
     def _fail(self, place: int, expected: str) -> NoReturn:
         word = _WORD.match(self._text, place)
         there = ascii(word[0][:40]) if word else ascii(self._text[place : place + 1]) if place < len(self._text) else ""
-        raise BadScript(f"script, character {place + 1}: {there or 'the end'} is there, expected {expected}")
+        raise BadScript(f"script, character {place + 1}: got {there or 'the end'}, expected {expected}")

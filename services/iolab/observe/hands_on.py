@@ -56,8 +56,8 @@ class HandsOn:
     def _kill(self, pid: int) -> Page:
         serving = self._server.processes()[1:]
         if pid not in serving:
-            there = f"there are {', '.join(map(str, serving))}" if serving else "this model is one process"
-            return text(400, f"/kill: pid: got {pid}, which is none of those that serve; {there}")
+            there = f"there are {', '.join(map(str, serving))}" if serving else "this model has one process"
+            return text(400, f"/kill: pid: got {pid}, which is no serving process; {there}")
         os.kill(pid, signal.SIGKILL)
         log.warning("killed", pid=pid)
         return Page(200, "application/json", msgspec.json.encode({"killed": pid}) + b"\n")
