@@ -165,3 +165,8 @@ def test_no_two_classes_have_one_name() -> None:
                 if isinstance(node, ast.ClassDef):
                     found.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
+def test_no_page_holds_both_sides_of_a_merge() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert [str(page) for page in pages if re.search("^(<<<<<<<|>>>>>>>) ", page.read_text(), re.MULTILINE)] == []

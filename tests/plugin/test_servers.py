@@ -72,9 +72,7 @@ def test_what_cannot_be_is_said_in_the_servers_own_line(own: Lab) -> None:
         CannotStart, match=r"^iolab serve epoll_loop .*: --set: backlog: got -7, expected an integer from"
     ):
         own.server("epoll_loop", backlog=-7)
-    with pytest.raises(
-        CannotStart, match=r"^iolab misbehave .*: script, character 1: got 'hello', expected a verb"
-    ):
+    with pytest.raises(CannotStart, match=r"^iolab misbehave .*: script, character 1: got 'hello', expected a verb"):
         own.misbehaving("hello")
     with pytest.raises(CannotStart, match=r"^port: got 80; leave it out"):
         own.server(port=80)
