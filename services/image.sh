@@ -1,7 +1,7 @@
 #!/bin/sh
 # The entry point of the image `iolab`, which has every model. Each server in it listens on port 8000 of every address,
-# with its admin port on 9100. Without arguments $IOLAB_SCRIPT and $IOLAB_MODEL say what runs: not every CI file can pass
-# a command to a service.
+# with its admin port on 9100. Without arguments $IOLAB_SCRIPT and $IOLAB_MODEL choose what runs, because not every CI
+# file can pass a command to a service.
 set -eu
 if [ $# = 0 ] && [ -n "${IOLAB_SCRIPT:-}" ]; then
     set -- misbehave --script "$IOLAB_SCRIPT"
