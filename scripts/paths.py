@@ -40,10 +40,12 @@ iolab-client path --front 127.0.0.1:8443 --back 9000
 
 is the client in front of the path and the server behind it, at once, so that it knows what went in at one end when it
 looks at the other. Start the path first (here: something that listens on port 8443 and leads to 127.0.0.1:9000).
-`--back HOST:PORT` listens on an address of this machine, IPv6 as `[::1]:9000`; `--back-namespace /proc/PID/ns/net`, as
-root, in a container. It prints a matrix, and for what is broken the cause and the remedy where they are known; `--json`
-has the same for programs, `--junit FILE` for CI. Exit code 0: every clause is kept; 1: one is broken; 2: a bad option,
-nobody at the front, or a front that leads elsewhere. `--accept reset` is for what is known and lived with: that clause
+`--back HOST:PORT` listens on another address of this machine: `[::1]:9000`, or that of a bridge, which a proxy in a
+container leads to. `--back-namespace /proc/PID/ns/net` listens in the container of that process, as root.
+
+It prints a matrix, and for what is broken the cause and the remedy where they are known; `--json` has the same for
+programs, `--junit FILE` for CI. Exit code 0: every clause is kept; 1: one is broken; 2: a bad option, nobody at the
+front, or a front that leads elsewhere. `--accept reset` is for what is known and lived with: that clause
 is examined and shown, and neither the exit code nor JUnit calls it a failure. No clause judges speed: the deadline is a
 time in which nothing moves at all.
 

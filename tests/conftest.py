@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support import compose
 from tests.support.fleet import Fleet, Lab
 from tests.support.missing import fail_in_ci, skip, summary
 from tests.support.models import Variant, variants
+from tests.support.namespaces import another_network
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer, Target
 
@@ -219,6 +221,13 @@ def start_alone(lab: Lab) -> Callable[..., RunningServer]:
 def share(lab: Lab) -> Callable[..., RunningServer]:
     """Gives a server with these settings, which this test leaves as it was."""
     return lab.share
+
+
+@pytest.fixture
+def other_network() -> Iterator[Path]:
+    """The file of a network namespace that is not this process's."""
+    with another_network() as file:
+        yield file
 
 
 @pytest.hookimpl(wrapper=True)

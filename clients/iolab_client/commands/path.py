@@ -178,10 +178,15 @@ def print_matrix(judgements: Sequence[Judgement], accepted: Container[str] = ())
         table.add_row(clause, *(screen.plain(cell.verdict, "green" if cell.kept else broken) for cell in cells))
     screen.print_table(each_way)
     screen.print_table(both)
-    for clause, remedy in remedies(judgements).items():
-        screen.console().print(screen.plain(f"{clause}: {remedy}"), soft_wrap=True)
+    for remedy, clauses in remedies(judgements).items():
+        shown = "every clause" if len(clauses) == len(each_way.rows) + len(both.rows) else ", ".join(clauses)
+        screen.console().print(screen.plain(f"{shown}: {remedy}"), soft_wrap=True)
 
 
-def remedies(judgements: Sequence[Judgement]) -> dict[str, str]:
-    """For each broken clause what commonly breaks it and what helps, where that is known."""
-    return {judgement.of.clause: judgement.remedy for judgement in judgements if judgement.remedy}
+def remedies(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
+    """What commonly breaks a clause and what helps, where that is known, and the clauses that it is told of."""
+    found: dict[str, list[str]] = {}
+    for judgement in judgements:
+        if judgement.remedy and judgement.of.clause not in found.setdefault(judgement.remedy, []):
+            found[judgement.remedy].append(judgement.of.clause)
+    return found

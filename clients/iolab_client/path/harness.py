@@ -156,13 +156,15 @@ class Harness:
         with ExitStack() as stack:
             clients: dict[bytes, End] = {}
             for number in range(count):
-                client = self.connect()
-                stack.callback(client.close)
                 token = letters(TOKEN_BYTES, secrets.token_hex())
                 try:
+                    client = self.connect()
+                    stack.callback(client.close)
                     client.send(token)
                 except Fault as fault:
-                    raise Fault(f"connection {number + 1} of {count}: {fault}") from None
+                    if not number:
+                        raise
+                    raise Fault(f"connection {number + 1} of {count}: {fault}", fault.remedy) from None
                 clients[token] = client
             servers = Arrivals(self.back.listeners, set(clients), self.patience.deadline_seconds).find()
             for server in servers.values():

@@ -20,6 +20,7 @@ REMEDIES = {
     ),
     "back_pressure": "something reads on into its own memory: bound its buffer, and stop reading when it is full",
     "server_first": "something chooses by what the client says first: a port of its own for such a server",
+    "simultaneous_close": "something sends RST where two FINs cross: haproxy: no option nolinger",
     "many_at_once": "a limit on connections: haproxy: maxconn; nginx: worker_connections; socat: max-children",
     "idle": (
         "a timeout: haproxy: timeout client, server and tunnel; nginx stream: proxy_timeout; "

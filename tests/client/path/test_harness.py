@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from iolab.kernel.network_namespace import socket_inside
 from iolab_client.path import clauses
 from iolab_client.path.ends import Fault, Way, carry, letters, letters_at
 from iolab_client.path.harness import Back, CannotListen, Harness, Patience
 from tests.client.path.proxies import Proxy, Relay, between
-from tests.support.missing import skip_for_kernel
 
 WORD = letters(64)
 
@@ -116,24 +113,7 @@ def test_a_flood_is_known_by_its_places() -> None:
     assert whole[: 1 << 18] not in whole[1:1_000_000]
 
 
-def test_a_server_may_be_in_another_network_namespace() -> None:
-    with subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            assert process.stdout
-            if not process.stdout.readline():
-                assert process.stderr
-                skip_for_kernel(process.stderr.read().decode().strip())
-            namespace = Path(f"/proc/{process.pid}/ns/net")
-            before = Path("/proc/thread-self/ns/net").readlink()
-            with socket_inside(namespace, socket.AF_INET, socket.SOCK_STREAM) as listener:
-                listener.bind(("0.0.0.0", 0))
-                listener.listen()
-                assert f" 00000000:{listener.getsockname()[1]:04X} " in Path(f"/proc/{process.pid}/net/tcp").read_text()
-            assert Path("/proc/thread-self/ns/net").readlink() == before
-            # What is in use there is free here.
-            with closing(Back("127.0.0.1", 0)) as here, closing(Back(*here.address, namespace)) as there:
-                assert there.address == here.address
-        finally:
-            process.kill()
+def test_a_server_may_be_in_another_network_namespace(other_network: Path) -> None:
+    # What is in use there is free here.
+    with closing(Back("127.0.0.1", 0)) as here, closing(Back(*here.address, other_network)) as there:
+        assert there.address == here.address
