@@ -30,7 +30,7 @@ class Patience:
     # How long after a FIN the other side reads or answers.
     late_seconds: float = 1.0
     # Nothing more was taken for so long: what can be held is full.
-    quiet_seconds: float = 0.5
+    quiet_seconds: float = 1.0
 
 
 class NotReached(Fault):

@@ -17,6 +17,13 @@ from tests.support.missing import skip_for_kernel
 
 # What is kept may take as long as it likes; what is broken is found out at the latest then.
 KEPT_SECONDS, BROKEN_SECONDS = 100.0, 5.0
+# What a clause waits for at least; for what a fault does at its own time, at most.
+LONGER: dict[type, dict[str, float]] = {
+    proxies.Unbounded: {"quiet_seconds": 20.0},
+    proxies.ClosesIdle: {"idle_seconds": 20.0},
+    proxies.ClosesSoonAfterFin: {"late_seconds": 20.0},
+}
+SHORT = {"idle_seconds": 0.1, "late_seconds": 0.2, "quiet_seconds": 0.1}
 THERE, BACK = Way
 # (fault, the way in which it is, the clauses that it breaks, what is said of it): clauses of one way are broken that
 # way only. What holds for both ways is no matter of this one.
@@ -48,16 +55,14 @@ def back() -> Iterator[Back]:
     found.close()
 
 
-def examine(front: Address, back: Back, broken: set[str], idle_seconds: float = 0.1) -> dict[str, Judgement]:
-    def patience(name: str) -> Patience:
-        return Patience(
-            deadline_seconds=BROKEN_SECONDS if name in broken else KEPT_SECONDS,
-            idle_seconds=idle_seconds,
-            late_seconds=0.2,
-            quiet_seconds=0.1,
+def examine(front: Address, back: Back, broken: dict[str, Patience]) -> dict[str, Judgement]:
+    """Every clause; those that are broken with a patience of their own."""
+    return {
+        one.name: judge(
+            one, Harness(front, back, broken.get(one.name, Patience(deadline_seconds=KEPT_SECONDS, **SHORT)))
         )
-
-    return {examined.name: judge(examined, Harness(front, back, patience(examined.name))) for examined in EXAMINED}
+        for one in EXAMINED
+    }
 
 
 @pytest.mark.parametrize(
@@ -68,11 +73,11 @@ def examine(front: Address, back: Back, broken: set[str], idle_seconds: float = 
 def test_a_fault_breaks_its_own_clauses_and_no_other(
     fault: type[Relay] | type[Proxy], way: Way, clauses: set[str], said: str, back: Back
 ) -> None:
-    broken = {clause if clause in ONCE else f"{clause}, {way.value}" for clause in clauses}
-    faulty = "client" if way is THERE else "server"
-    with between(back.address, fault, faulty=faulty) as front:
-        judged = examine(front, back, broken, idle_seconds=4.0 if "idle" in clauses else 0.1)
-    assert {name: one.seen for name, one in judged.items() if not one.kept}.keys() == broken
+    patience = Patience(deadline_seconds=BROKEN_SECONDS, **SHORT | LONGER.get(fault, {}))
+    broken = {clause if clause in ONCE else f"{clause}, {way.value}": patience for clause in clauses}
+    with between(back.address, fault, faulty="client" if way is THERE else "server") as front:
+        judged = examine(front, back, broken)
+    assert {name: one.seen for name, one in judged.items() if not one.kept}.keys() == broken.keys()
     for name in broken:
         assert said in (judged[name].seen or "")
         assert judged[name].remedy == REMEDIES.get(judged[name].of.clause)
@@ -85,7 +90,7 @@ def test_a_proxy_without_fault_keeps_every_clause(host: str) -> None:
     except OSError as error:
         skip_for_kernel(str(error))
     with between(back.address, Relay, host=host) as front:
-        judged = examine(front, back, set())
+        judged = examine(front, back, {})
     back.close()
     assert {name: one.seen for name, one in judged.items() if not one.kept} == {}
     assert judged["refused"].seen == "accepted, then closed"
@@ -93,7 +98,7 @@ def test_a_proxy_without_fault_keeps_every_clause(host: str) -> None:
 
 
 def test_a_direct_connection_keeps_every_clause_and_holds_nothing(back: Back) -> None:
-    judged = examine(back.address, back, set())
+    judged = examine(back.address, back, {})
     assert {name: one.seen for name, one in judged.items() if not one.kept} == {}
     assert judged["refused"].seen == "refused"
     assert {one.held_bytes for one in judged.values()} == {None, 0}
