@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from iolab_client.results.measurement import (
 )
 from iolab_client.results.thresholds import EXIT_MISSED, Condition, ThresholdType
 from iolab_client.servers.address import Address
+from iolab_client.servers.address import show as show_address
 from iolab_client.servers.targets import Wanted, resolve
 from iolab_client.terminal import screen
 
@@ -67,6 +68,9 @@ def _subject(context: click.Context, parameter: click.Parameter, words: tuple[st
 @click.command("load")
 @click.argument("wanted", metavar="MODEL|HOST:PORT", nargs=-1, callback=_subject)
 @click.option("--merge", is_flag=True, is_eager=True, help="Join what `load --json` of several machines has in FILEs.")
+@click.option(
+    "--on", "scheduler", metavar="SCHEDULER", help="Spread it over a Dask cluster's workers: tcp://HOST:8786."
+)
 @click.option("-c", "--connections", type=units.Count(), default="64", show_default=True, help="Connections.")
 @click.option("--pipeline", type=units.Count(), default="1", help="Requests in flight on each at most.  [default: 1]")
 @click.option("-R", "--rate", type=units.Rate(), help="Requests a second over all, sent when due; else: open loop off.")
@@ -119,6 +123,7 @@ def _subject(context: click.Context, parameter: click.Parameter, words: tuple[st
 def command(
     wanted: Subject,
     merge: bool,
+    scheduler: str | None,
     thresholds: tuple[Condition, ...],
     as_json: bool,
     **asked: Any,
@@ -130,14 +135,15 @@ def command(
     over is waited for. Exits 99 if a --fail-if holds, 1 if there was an error, no answer, or a connection without any.
 
     --merge FILE FILE… joins what `load --json` printed on several machines that loaded one server at the same time: of
-    the server's own counters is seen whether they did.
+    the server's own counters is seen whether they did. --on SCHEDULER spreads the load over machines, which are the
+    workers of a Dask cluster, and joins it in the same way; --processes and --cpus are then each worker's.
     """
     interrupted = False
     if isinstance(wanted, list):
-        _refuse_plan(asked)
+        _refuse_plan([*asked, "scheduler"])
         measurement = merging.merge(merging.read(wanted))
     else:
-        measurement, interrupted = _load(wanted, Plan(**asked))
+        measurement, interrupted = _load(wanted, Plan(**asked), scheduler)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(measurement), indent=2).decode())
     else:
@@ -153,7 +159,7 @@ def command(
         raise SystemExit(1)
 
 
-def _refuse_plan(asked: Mapping[str, object]) -> None:
+def _refuse_plan(asked: Sequence[str]) -> None:
     """Raise click.UsageError where a load is planned: with --merge none is made."""
     context = click.get_current_context()
     for parameter in context.command.params:
@@ -161,12 +167,16 @@ def _refuse_plan(asked: Mapping[str, object]) -> None:
             raise click.UsageError(f"{parameter.opts[-1]} plans a load, and --merge joins those that were made")
 
 
-def _load(wanted: Model | Address, plan: Plan) -> tuple[Measurement, bool]:
+def _load(wanted: Model | Address, plan: Plan, scheduler: str | None) -> tuple[Measurement, bool]:
     """What the load came to, and whether Ctrl-C ended it."""
-    (target,) = resolve([wanted])
-    with _telling(target.name) as tell:
+    name = wanted.slug if isinstance(wanted, Model) else show_address(wanted)
+    with _telling(name) as telling:
+        tell, watch = telling or (lambda progress: None), telling is not None
         try:
-            return load.run(target, plan, tell or (lambda progress: None), watch=tell is not None), False
+            if scheduler is not None:
+                return load.run_on(scheduler, name, plan, tell, watch=watch), False
+            (target,) = resolve([wanted])
+            return load.run(target, plan, tell, watch=watch), False
         except load.Interrupted as ended:
             return ended.measurement, True
 

@@ -18,7 +18,7 @@ from iolab_client.results.measurement import Measurement, Plan
 if TYPE_CHECKING:
     from iolab_client.servers.targets import Target
 
-__all__ = ["Interrupted", "Progress", "run"]
+__all__ = ["Interrupted", "Progress", "run", "run_on"]
 
 
 def run(
@@ -41,3 +41,17 @@ def run(
     from iolab_client.load.conductor import Conductor
 
     return Conductor(target, plan, tell, watch=watch, rendezvous=rendezvous).run()
+
+
+def run_on(
+    scheduler: str,
+    wanted: str,
+    plan: Plan,
+    tell: Callable[[Progress], None] = lambda progress: None,
+    *,
+    watch: bool = False,
+) -> Measurement:
+    """The same by all workers of a Dask cluster together: `cluster.run`."""
+    from iolab_client.load import cluster
+
+    return cluster.run(scheduler, wanted, plan, tell, watch=watch)
