@@ -39,10 +39,9 @@ class Interpreters:
             raise Missing(f"{command[0]}: {error}") from None
         if asked.stdout.strip() != str(lock):
             said = (asked.stderr or asked.stdout).strip().splitlines() or ["it says nothing"]
+            reason = next((line for line in said if "rror" in line), said[-1])
             wanted = "with" if lock else "without"
-            raise Missing(
-                f"an interpreter that can run {wanted} its lock: {self._path or self._image} says: {said[-1]}"
-            )
+            raise Missing(f"an interpreter that can run {wanted} its lock: {self._path or self._image} says: {reason}")
         return Processes(means.allowed, means.client_cpus, configs=means.configs, command=command)
 
     def _command(self, means: Means, lock: bool) -> list[str]:
