@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from iolab_client.trial.finding import Finding
@@ -33,6 +34,8 @@ class Claim:
     method: str
     decides: str
     costs: tuple[int, int]
+    # By name, as Python spells them: how many clients, how many milliseconds.
+    constants: Mapping[str, str]
     shows: Shows
     measure: Callable[[Bench], None]
     judge: Callable[[Seen], Finding]
@@ -59,10 +62,21 @@ def find(name: str) -> Claim:
         method=fields["Method"],
         decides=fields["Decides"],
         costs=(quick, full),
+        constants=_constants(module),
         shows=module.SHOWS,
         measure=module.measure,
         judge=module.judge,
     )
+
+
+def _constants(module: ModuleType) -> dict[str, str]:
+    return {name: repr(value) for name, value in vars(module).items() if name.isupper() and _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str)
 
 
 def _fields(text: str) -> tuple[str, dict[str, str]]:

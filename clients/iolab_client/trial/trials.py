@@ -31,6 +31,8 @@ class Trial(msgspec.Struct, kw_only=True):
     # What was lacking; empty: nothing.
     missing: str = ""
     predicted: Word | None = None
+    # Those of the experiment when it was measured, which the words of the finding name.
+    constants: dict[str, str] = msgspec.field(default_factory=dict)
     finding: Finding
     points: list[Point]
 
@@ -59,6 +61,7 @@ def put_on_trial(claim: Claim, bench: Bench, predicted: Word | None = None) -> T
         seconds=round(time.monotonic() - began, 1),
         missing=missing,
         predicted=predicted,
+        constants=dict(claim.constants),
         finding=judged(claim, bench.points, missing),
         points=bench.points,
     )
