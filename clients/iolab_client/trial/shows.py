@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Shows:
-    """`across` is what the dial is; `values` the columns of the table, each with its unit; `draws` the one drawn.
+    """`across` says what the dial is; empty: it stands still, and there are bars instead of lines.
 
-    `baseline`: with only one place of the dial there are bars; with `across` empty, too.
+    `values` are the columns of the table, each with its unit, and `draws` the one that is drawn.
     """
 
     across: str
