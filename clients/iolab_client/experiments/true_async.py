@@ -59,7 +59,7 @@ def judge(seen: Seen) -> Finding:
     )
     calls = seen.told("calls", (READY, DONE), seen.dial()) if seen.has((DONE, seen.dial()[0]), "calls") else ""
     why = (
-        f"Processor time of an answer by {READY} and by {DONE}: {told}. With one client there is nothing to batch; with "
+        f"Processor time of an answer by {READY} and by {DONE}: {told}. With one client nothing can be batched; with "
         "many, one call submits and reaps for all of them. What is saved is the kernel's part; to keep the rings in "
         "order is Python's, and what is left of the one after the other is what is measured here."
         + (f" System calls per answer: {calls}." if calls else "")
