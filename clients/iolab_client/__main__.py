@@ -7,38 +7,56 @@ if __name__ == "__main__":
 
     leave_out_current_directory()
 
-import sys
+import keyword
+from importlib import import_module
 
 import click
 
 from iolab.program import Program
 
-try:
-    from iolab_client.commands import (
-        check,
-        choose,
-        compare,
-        experiment,
-        load,
-        metrics,
-        path,
-        playground,
-        report,
-        threads,
-        top,
-        trace,
-        try_,
-    )
-except ModuleNotFoundError as error:
-    library = (error.name or "").partition(".")[0]
-    if library in ("", "iolab", "iolab_client"):
-        raise
-    sys.exit(f"iolab-client: {library} is not installed; pip install 'iolab[client]'")
-
-COMMANDS = (try_, check, path, load, compare, report, experiment, choose, threads, metrics, top, trace, playground)
+# Each in the module of its name.
+COMMANDS = (
+    "check",
+    "choose",
+    "compare",
+    "experiment",
+    "load",
+    "metrics",
+    "path",
+    "playground",
+    "report",
+    "threads",
+    "top",
+    "trace",
+    "try",
+)
 
 
-@click.group(cls=Program, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})
+class Client(Program):
+    """Imports a command when it is asked for: some import much that the others do not need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, if there is one. Raises click.ClickException if it needs what is not installed."""
+        if cmd_name not in COMMANDS:
+            # The names that it could have been are looked for among those that are known by now.
+            self.commands = dict.fromkeys(COMMANDS, click.Command(None))
+            return None
+        module = f"iolab_client.commands.{cmd_name}{'_' if keyword.iskeyword(cmd_name) else ''}"
+        try:
+            command: click.Command = import_module(module).command
+        except ModuleNotFoundError as error:
+            library = (error.name or "").partition(".")[0]
+            if library in ("", "iolab", "iolab_client"):
+                raise
+            raise click.ClickException(f"{library} is not installed; pip install 'iolab[client]'") from None
+        return command
+
+
+@click.group(cls=Client, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="iolab")
 def main() -> None:
     """Talk to the models, check their contract, see what they wait in.
@@ -50,9 +68,6 @@ def main() -> None:
     NUMBER is 100 or 10k, from 1 to 1G; a SIZE is 64 or 64KiB, from 1 byte to 64MiB; CPUS are 0,2-3, from 0 to 8191.
     """
 
-
-for module in COMMANDS:
-    main.add_command(module.command)
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iolab_client.__main__ import main
+from iolab_client import commands
+from iolab_client.__main__ import COMMANDS, main
 from tests.support.programs import WORDS, is_one_line, run
 
 BAD = [
@@ -39,7 +40,7 @@ BAD = [
     ["compare", "--seed", "9" * 30],
 ]
 # Installed without its extra, as Python sees it.
-WITHOUT_RICH = "import sys; sys.modules['rich'] = None; import iolab_client.__main__"
+WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from iolab_client.__main__ import main; main(['threads', 'x'])"
 # What comes last is bad in any case: nothing is ever looked for.
 LAST = {
     "load": ["--processes", "none"],
@@ -109,5 +110,17 @@ def test_without_what_its_extra_brings_it_says_so_in_a_line() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_RICH], capture_output=True, text=True, timeout=60, check=False
     )
-    expected = "iolab-client: rich is not installed; pip install 'iolab[client]'\n"
+    expected = "Error: rich is not installed; pip install 'iolab[client]'\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
+def test_each_command_is_listed_and_found_in_its_module() -> None:
+    modules = {file.stem.strip("_") for file in Path(commands.__path__[0]).glob("*.py")}
+    assert modules - {"init"} == set(COMMANDS)
+    for name in COMMANDS:
+        shown = CliRunner().invoke(main, [name, "--help"])
+        assert shown.output.startswith(f"Usage: iolab-client {name} ")
+    unknown = CliRunner().invoke(main, ["chek"])
+    assert unknown.exit_code == 2
+    assert "No such command 'chek'" in unknown.stderr
+    assert "check" in unknown.stderr
