@@ -73,33 +73,3 @@ def test_one_line_serves(words: list[str], installed: Installed) -> None:
             assert peers.exchange(peer, b"word") == b"WORD"
         server.send_signal(signal.SIGTERM)
         assert server.wait(SECONDS) == 0
-
-
-def test_up_load_and_down_need_nothing_else(installed: Installed) -> None:
-    # Their own ports may be somebody's; the configs are what a user would write.
-    configs = installed.folder / "lab"
-    (configs / "models").mkdir(parents=True)
-    (configs / "defaults.yaml").write_text("{}\n")
-    for model in MODELS.values():
-        (configs / "models" / f"{model.slug}.yaml").write_text(f"port: {model.port + 10_000}\n")
-    table = installed.run("iolab", "up", "--detach", "--configs", str(configs), "epoll_loop", "prefork_epoll")
-    try:
-        assert re.findall(r"^\w+_\w+", table, re.MULTILINE) == ["epoll_loop", "prefork_epoll"]
-        load = json.loads(
-            installed.run("iolab-client", "load", "epoll_loop", "-c", "2", "-n", "100", "--warmup", "0s", "--json")
-        )
-        assert load["answers"] == 100
-        assert not any(load["errors"].values())
-    finally:
-        stopped = installed.run("iolab", "down")
-    assert sorted(re.findall(r"\w+_\w+", stopped)) == ["epoll_loop", "prefork_epoll"]
-
-
-def test_a_comparison_compiles_the_yardstick_and_writes_its_report(installed: Installed) -> None:
-    tiny = ("-c", "2", "-d", "100ms", "--warmup", "0s", "--rounds", "1")
-    said = installed.run("iolab-client", "compare", "epoll_loop", *tiny, "--place", "processes", "--out", "results")
-    (folder,) = (installed.folder / "results").iterdir()
-    run = json.loads((folder / "results.json").read_text())
-    assert {one["subject"] for one in run["measurements"]} == {"epoll_loop", "yardstick"}, said
-    assert run["environment"]["git_commit"] is None
-    assert (folder / "report.html").exists()

@@ -36,6 +36,22 @@ class Installed:
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
 
+    def shell(self, script: str, **variables: str) -> str:
+        """What commands print that are given to a shell, with the programs in its PATH. AssertionError if one fails."""
+        path = f"{self.programs}:{self._environment['PATH']}"
+        ended = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env={**self._environment, "PATH": path, "COLUMNS": "200", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout
+        return ended.stdout
+
     @contextlib.contextmanager
     def begin(self, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """A program that is killed at the end of the block."""
