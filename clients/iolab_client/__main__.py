@@ -32,7 +32,7 @@ COMMANDS = (
 )
 
 
-class Client(Program):
+class CommandsOnDemand(Program):
     """Imports a command when it is asked for: some import much that the others do not need."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,7 +56,7 @@ class Client(Program):
         return command
 
 
-@click.group(cls=Client, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandsOnDemand, name="iolab-client", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="iolab")
 def main() -> None:
     """Talk to the models, check their contract, see what they wait in.
