@@ -57,7 +57,8 @@ Each makes a connection of its own and is about one thing; those of the first ta
 
 `back_pressure` tells how many bytes the path itself holds: what was taken of the speaker, less what the kernels of both
 ends still have. Nobody is the better for holding much: it is what is lost when the path ends, and what waits in front
-of a message that is urgent.
+of a message that is urgent. Most of it is in the kernel, which sizes its buffers as it goes: it differs from one
+examination to the next, docker-proxy's by tens of megabytes.
 
 ## What Debian has
 
