@@ -11,7 +11,7 @@ Costs    quick 30 s, full 120 s
 
 from __future__ import annotations
 
-from iolab_client.results.measurement import ERRORS, STARVED, UNSTABLE
+from iolab_client.results.measurement import ERRORS, NOISY, STARVED, UNSTABLE
 from iolab_client.trial.bench import Bench, Side
 from iolab_client.trial.finding import Finding, found
 from iolab_client.trial.seen import Seen, shown
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> None:
     for turn in bench.turns(Side(name=MODEL, model=MODEL), twin=False, rounds=bench.pick(2, 7)):
         for backlog in BACKLOGS:
             with turn.server(backlog=backlog, work={"cpu_us": 200}) as server:
-                expected = (STARVED, UNSTABLE, ERRORS)
+                expected = (STARVED, UNSTABLE, ERRORS, NOISY)
                 one = turn.load(
                     server, at=backlog, connections=CLIENTS, churn=1, duration_seconds=1.0, expected=expected
                 )

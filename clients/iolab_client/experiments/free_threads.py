@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from iolab_client.results.measurement import NOISY, STARVED, UNSTABLE
+from iolab_client.results.measurement import STARVED, UNSTABLE
 from iolab_client.trial.bench import Bench, Side
 from iolab_client.trial.finding import Finding, Missing, found
 from iolab_client.trial.interpreter import Interpreters
@@ -38,7 +38,7 @@ def measure(bench: Bench) -> None:
     sides = [Side(name=name, model=MODEL, settings=settings) for name in places]
     for turn in bench.turns(*sides, place=places):
         with turn.server() as server:
-            expected = (STARVED, UNSTABLE, NOISY)
+            expected = (STARVED, UNSTABLE)
             turn.load(server, at=len(cpus), connections=CLIENTS_EACH * len(cpus), expected=expected)
 
 

@@ -9,7 +9,7 @@ Costs    quick 22 s, full 75 s
 
 from __future__ import annotations
 
-from iolab_client.results.measurement import ERRORS, STARVED
+from iolab_client.results.measurement import ERRORS, NOISY, STARVED
 from iolab_client.trial.bench import Bench, Side
 from iolab_client.trial.finding import Finding, found
 from iolab_client.trial.seen import Seen
@@ -28,7 +28,7 @@ def measure(bench: Bench) -> None:
         for clients in CLIENTS:
             with turn.server() as server:
                 # Long enough for each of them to have its turn on a slow machine.
-                expected = (ERRORS, STARVED)
+                expected = (ERRORS, STARVED, NOISY)
                 turn.load(server, at=clients, connections=clients, expected=expected, duration_seconds=2.0)
 
 

@@ -11,7 +11,7 @@ Costs    quick 30 s, full 150 s
 
 from __future__ import annotations
 
-from iolab_client.results.measurement import NOISY, STARVED, UNSTABLE
+from iolab_client.results.measurement import STARVED, UNSTABLE
 from iolab_client.trial.bench import Bench, Side
 from iolab_client.trial.finding import Finding, Missing, found
 from iolab_client.trial.seen import Seen, shown
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> None:
     for turn in bench.turns(*sides, place=bench.means.everywhere):
         for count in (1, len(cpus)):
             with turn.server(**{"processes" if turn.side.model == PROCESSES else "workers": count}) as server:
-                expected = (STARVED, UNSTABLE, NOISY)
+                expected = (STARVED, UNSTABLE)
                 turn.load(server, at=count, connections=CLIENTS_EACH * len(cpus), expected=expected)
 
 

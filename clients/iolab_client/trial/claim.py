@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
 import re
@@ -70,7 +71,16 @@ def find(name: str) -> Claim:
 
 
 def _constants(module: ModuleType) -> dict[str, str]:
-    return {name: repr(value) for name, value in vars(module).items() if name.isupper() and _is_plain(value)}
+    """Those that the module itself gives a value."""
+    assigned = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.Assign)]
+    names = [
+        name.id
+        for node in assigned
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+    return {name: repr(value) for name in names if _is_plain(value := getattr(module, name))}
 
 
 def _is_plain(value: object) -> bool:

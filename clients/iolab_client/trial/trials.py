@@ -10,7 +10,7 @@ import msgspec
 
 from iolab_client.compare.places import PlaceFailed
 from iolab_client.results import bundle
-from iolab_client.results.measurement import ERRORS, INCONSISTENT, STARVED, Environment
+from iolab_client.results.measurement import ERRORS, INCONSISTENT, NOISY, STARVED, Environment
 from iolab_client.trial import claim as claims
 from iolab_client.trial.bench import Bench
 from iolab_client.trial.claim import Claim
@@ -18,6 +18,8 @@ from iolab_client.trial.finding import CANNOT_TELL, Finding, Missing, Word
 from iolab_client.trial.seen import Point, Seen
 
 CLAIMS = "claims.json"
+# Where so many were taken on a busy machine, nothing is said.
+NOISY_SHARE = 0.5
 # A measurement with such a verdict is none of what it was to be, unless the experiment expects it.
 VOID = (ERRORS, STARVED, INCONSISTENT)
 
@@ -76,7 +78,14 @@ def judged(claim: Claim, points: list[Point], missing: str = "") -> Finding:
         example = f"{void[0].side} was {void[0].doubt}"
         why = f"{len(void)} of {len(points)} measurements are not what they were to be: {example}."
         return Finding(word=CANNOT_TELL, why=why)
-    return claim.judge(Seen(points))
+    noisy = [point.doubt for point in points if point.doubt.startswith(NOISY)]
+    finding = claim.judge(Seen(points))
+    if points and len(noisy) >= NOISY_SHARE * len(points):
+        # What others take, they do not take alike from one thread and from sixteen.
+        busy = f"{len(noisy)} of {len(points)} measurements were {noisy[0]}"
+        why = f"{busy}. What was measured nevertheless: {finding.why}"
+        return Finding(word=CANNOT_TELL, why=why)
+    return finding
 
 
 def doubts(points: list[Point]) -> list[str]:

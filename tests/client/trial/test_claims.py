@@ -12,7 +12,7 @@ from iolab_client.compare.places import Processes
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
 from iolab_client.trial.bench import Bench, Means, Side, write_configs
-from iolab_client.trial.finding import CANNOT_TELL
+from iolab_client.trial.finding import CANNOT_TELL, HOLDS
 from iolab_client.trial.seen import Point
 
 
@@ -27,6 +27,12 @@ def test_a_claim_says_what_it_is_in_the_five_fields(name: str) -> None:
     quick, full = claim.costs
     assert 0 < quick < full
     assert claim.shows.draws in claim.shows.values
+
+
+def test_the_constants_of_a_claim_are_its_own() -> None:
+    constants = claims.find("pool-cap").constants
+    assert constants["CLIENTS"] == "(2, 4, 8, 16)"
+    assert set(constants) == {"WORKERS", "CLIENTS", "POOL", "THREADS"}
 
 
 def test_all_of_them_end_in_ten_minutes() -> None:
@@ -48,6 +54,26 @@ def test_a_wrong_answer_is_no_ground_for_a_verdict() -> None:
     finding = trials.judged(claims.find("pool-cap"), points)
     assert finding.word == CANNOT_TELL
     assert "blocking_pool was ERRORS: 3 errors (3 wrong)" in finding.why
+
+
+@pytest.mark.parametrize(("noisy", "word"), [(8, CANNOT_TELL), (4, CANNOT_TELL), (3, HOLDS)])
+def test_what_was_measured_on_a_busy_machine_is_no_ground_either(noisy: int, word: str) -> None:
+    points = [
+        Point(
+            side=side,
+            at=at,
+            round=1,
+            values={"answered": min(at, 4) if side == "blocking_pool" else at},
+            doubt="NOISY: others kept 1.5 processors busy" if number < noisy else "",
+        )
+        for number, (side, at) in enumerate(
+            (side, at) for side in ("blocking_pool", "thread_per_connection") for at in (2, 4, 8, 16)
+        )
+    ]
+    finding = trials.judged(claims.find("pool-cap"), points)
+    assert finding.word == word
+    assert "4 of 16" in finding.why
+    assert (f"{noisy} of 8 measurements were NOISY: others" in finding.why) == (word == CANNOT_TELL)
 
 
 def test_a_server_reads_the_built_in_defaults_and_what_the_experiment_sets(tmp_path: Path) -> None:
