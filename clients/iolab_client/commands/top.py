@@ -115,9 +115,9 @@ class IntervalType(units.Duration):
 @click.option(
     "--sort",
     type=click.Choice(["model", *FIELDS]),
-    default="cpu",
+    default="model",
     show_default=True,
-    help="What comes first: the largest number, or the first name.",
+    help="What comes first: the first name, or the largest number as it was at the beginning; s sorts again.",
 )
 @click.option("--once", is_flag=True, help="Print one table and leave, as where stdout is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, once.")
@@ -155,9 +155,10 @@ def show(watch: Watch, interval_seconds: float, sort: str) -> None:
     """Draw frames until q, Ctrl-C or SIGTERM."""
     watch.wait_for_scrapes(1, FIRST_FRAME_SECONDS)
     console = screen.console()
+    order = Order(sort)
 
     def frame() -> Group:
-        return draw(ordered(watch.rows(), sort), console, interval_seconds, watch.complaint)
+        return draw(order.of(watch.rows()), console, interval_seconds, watch.complaint)
 
     # The keys are the outer one: the terminal is in order before a signal may end the program again.
     with keys.listening() as pressed, Live(frame(), console=console, screen=True, auto_refresh=False) as live:
@@ -167,24 +168,63 @@ def show(watch: Watch, interval_seconds: float, sort: str) -> None:
                 raise SystemExit(128 + signal.SIGTERM)
             if not {"q", "Q", signal.SIGINT}.isdisjoint(came):
                 return
+            if not {"s", "S"}.isdisjoint(came):
+                order.again()
             live.update(frame(), refresh=True)
 
 
+class Order:
+    """Who stands where from frame to frame: a line that moves can't be read.
+
+    The rows are sorted until each that answers has its number. From then on each keeps its place, also while it is
+    silent or gone, and who is new comes last.
+    """
+
+    def __init__(self, sort: str) -> None:
+        self._sort = sort
+        self._places: dict[tuple[str, str], int] = {}
+        self._settled = False
+
+    def of(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows in the order in which they are to be seen."""
+        if not self._settled:
+            self._places.clear()
+            # Who is silent may be so for ever.
+            self._settled = all(
+                row.silent_seconds is not None or number_of(row, self._sort) is not None for row in rows
+            )
+        for row in ordered(rows, self._sort):
+            self._places.setdefault((row.model, row.address), len(self._places))
+        return sorted(rows, key=lambda row: self._places[row.model, row.address])
+
+    def again(self) -> None:
+        """Sort once more, by the numbers of now."""
+        self._settled = False
+
+
 def ordered(rows: Sequence[Row], sort: str) -> list[Row]:
-    """The rows by that column, the largest first, or by name; who has no number, or is silent, comes last."""
+    """The rows by name, or by that column, the largest first, and then who has no number there or is silent."""
 
     def place(row: Row) -> tuple[bool, float, str]:
-        number = FIELDS[sort].number(row) if sort in FIELDS else 0
-        silent = row.silent_seconds is not None or number is None
-        return silent, 0 if silent else -(number or 0), row.model
+        number = number_of(row, sort)
+        return number is None, -(number or 0), row.model
 
     return sorted(rows, key=place)
+
+
+def number_of(row: Row, sort: str) -> float | None:
+    """What a row is sorted by, None where that is not known; by name all are alike."""
+    if sort not in FIELDS:
+        return 0.0
+    return None if row.silent_seconds is not None else FIELDS[sort].number(row)
 
 
 def draw(rows: Sequence[Row], console: Console, interval_seconds: float, complaint: str) -> Group:
     """A frame: as many rows as there is room for."""
     room = max(1, console.height - LINES_AROUND)
-    title = Text(f"iolab top: {len(rows)} models, every {interval_seconds:g} s, q leaves", style="dim", no_wrap=True)
+    title = Text(
+        f"iolab top: {len(rows)} models, every {interval_seconds:g} s, s sorts, q leaves", style="dim", no_wrap=True
+    )
     if len(rows) > room:
         title.append(f"; {len(rows) - room} more do not fit")
     below = screen.plain(complaint, "red") if rows else screen.plain(f"nothing runs; {REMEDY}")

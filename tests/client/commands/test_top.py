@@ -15,6 +15,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -357,7 +358,36 @@ def test_the_largest_comes_first_and_who_is_silent_last() -> None:
     ]
     assert [one.model for one in top.ordered(rows, "answers")] == ["b", "c", "a", "a-silent"]
     assert [one.model for one in top.ordered(rows, "cpu")] == ["c", "a", "b", "a-silent"]
-    assert [one.model for one in top.ordered(rows, "model")] == ["a", "b", "c", "a-silent"]
+    # By name it is found where it was.
+    assert [one.model for one in top.ordered(rows, "model")] == ["a", "a-silent", "b", "c"]
+
+
+def test_a_row_keeps_its_place_whatever_its_numbers_do() -> None:
+    order = top.Order("answers")
+
+    def seen(*rows: Row) -> list[str]:
+        return [row.model for row in order.of(rows)]
+
+    assert seen(row("a", answers=1), row("b", answers=2)) == ["b", "a"]
+    # The largest of all is new, and last; who fell silent or grew stays.
+    assert seen(row("c", answers=9), row("a", answers=5), row("b", silent_seconds=3)) == ["b", "a", "c"]
+    assert seen(row("c", answers=9), row("a", answers=5)) == ["a", "c"]
+    assert seen(row("a", answers=5), row("b", answers=0), row("c", answers=9)) == ["b", "a", "c"]
+    order.again()
+    assert seen(row("a", answers=5), row("b", answers=0), row("c", answers=9)) == ["c", "a", "b"]
+    assert seen(row("a", answers=10), row("b", answers=0), row("c", answers=9)) == ["c", "a", "b"]
+
+
+def test_rows_are_sorted_as_soon_as_all_have_their_number() -> None:
+    order = top.Order("cpu")
+    silent = row("c", silent_seconds=9)
+
+    def seen(*rows: Row) -> list[str]:
+        return [row.model for row in order.of([*rows, silent])]
+
+    assert seen(replace(row("a"), cpu_percent=None), row("b", cpu=2)) == ["b", "a", "c"]
+    assert seen(row("a", cpu=7), row("b", cpu=2)) == ["a", "b", "c"]
+    assert seen(row("a", cpu=1), row("b", cpu=2)) == ["a", "b", "c"]
 
 
 class Terminal:
