@@ -19,17 +19,17 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from iolab.program import WholeNumber
 from iolab.registry import MODELS, YARDSTICK, Model
 from iolab_client.compare.comparison import Asked, Comparison, News, OfferedRate
 from iolab_client.compare.places import AS_FOUND, CONTAINERS, PROCESSES, AsFound, Place, PlaceFailed, Processes
+from iolab_client.report import tables
 from iolab_client.report.folder import REPORT, write_folder
-from iolab_client.report.words import case_in_words, middle, range_of
+from iolab_client.report.words import case_in_words
 from iolab_client.results import bundle, units
-from iolab_client.results.measurement import VALID, Measurement, Run, Size
-from iolab_client.results.summary import Cell, Interval, Summary, case_of, summarise
+from iolab_client.results.measurement import Measurement, Run, Size
+from iolab_client.results.summary import case_of, summarise
 from iolab_client.results.thresholds import EXIT_MISSED, Condition, ThresholdType
 from iolab_client.servers.targets import Wanted
 from iolab_client.terminal import screen
@@ -38,8 +38,6 @@ from iolab_client.terminal import screen
 EXIT_INTERRUPTED = 130
 # The bar is drawn so often: more would take processor time from what is measured.
 DRAWN_PER_SECOND = 1
-# Below this the columns that a first look can do without are left out.
-WIDE = 170
 
 Value = TypeVar("Value")
 
@@ -190,7 +188,7 @@ def command(
     if as_json:
         screen.print_json({"folder": str(folder), "left_out": run.left_out, "summary": msgspec.to_builtins(summary)})
     else:
-        show(summary)
+        tables.show(summary)
     for slug, reason in run.left_out.items():
         click.echo(f"left out: {slug}: {reason}", err=True)
     click.echo(f"report: {folder / REPORT}", err=True)
@@ -296,75 +294,6 @@ def in_words(one: Measurement) -> str:
         f"{one.plan.connections} connections, {one.rate:,.0f}{offered} answers/s, p99 {one.latency.p99:,.0f} µs"
         f"{cost}, {one.verdict.word}"
     )
-
-
-def show(summary: Summary) -> None:
-    """A table for each load, the best first."""
-    console = screen.console()
-    for case in dict.fromkeys(cell.case for cell in summary.cells):
-        cells = [cell for cell in summary.cells if cell.case == case]
-        console.print(table(ranked(cells), wide=console.width >= WIDE))
-    for one in summary.null:
-        console.print(
-            screen.plain(
-                f"{one.subject} twice, {case_in_words(one.case)}: {range_of(one.ratio)} of itself, by chance alone"
-            )
-        )
-    for note in dict.fromkeys(cell.share_note for cell in summary.cells if cell.share_note):
-        console.print(screen.plain(note))
-
-
-def ranked(cells: Sequence[Cell]) -> list[Cell]:
-    """By place; then those that have none."""
-    return sorted(cells, key=lambda cell: (cell.rank is None, cell.rank or 0, -cell.rate.median))
-
-
-def table(cells: Sequence[Cell], *, wide: bool) -> Table:
-    """The cells of one load. Latencies and costs are microseconds, memory is KiB."""
-    shown = Table(title=case_in_words(cells[0].case), title_justify="left")
-    for name, _, always in COLUMNS:
-        if always or wide:
-            shown.add_column(name, justify="left" if name in ("model", "verdict") else "right")
-    for cell in cells:
-        style = "" if cell.verdict.word == VALID else "yellow"
-        row = [screen.plain(text(cell)) for _, text, always in COLUMNS if always or wide]
-        row[-1].stylize(style)
-        shown.add_row(*row)
-    return shown
-
-
-def _kibibytes(value: Interval | None) -> str:
-    return f"{value.median / 1024:,.1f}" if value else middle(None)
-
-
-def _switches(cell: Cell) -> str:
-    return f"{middle(cell.voluntary_switches)} + {middle(cell.involuntary_switches)}"
-
-
-# Heading, what stands below it, and whether it does so on a narrow terminal too.
-COLUMNS: tuple[tuple[str, Callable[[Cell], str], bool], ...] = (
-    ("place", lambda cell: str(cell.rank or ""), True),
-    ("model", lambda cell: cell.subject, True),
-    ("answers/s", lambda cell: middle(cell.rate), True),
-    ("interval", lambda cell: range_of(cell.rate), False),
-    ("by rate", lambda cell: middle(cell.share_by_rate), True),
-    ("by cost", lambda cell: middle(cell.share_by_cost), True),
-    ("CPU-µs", lambda cell: middle(cell.cost), True),
-    ("p50", lambda cell: middle(cell.p50), True),
-    ("p90", lambda cell: middle(cell.p90), False),
-    ("p99", lambda cell: middle(cell.p99), True),
-    ("p99.9", lambda cell: middle(cell.p99_9), False),
-    ("max", lambda cell: middle(cell.max), False),
-    ("switches", _switches, False),
-    ("KiB", lambda cell: _kibibytes(cell.memory_bytes), False),
-    ("KiB/connection", lambda cell: _kibibytes(cell.memory_per_connection), False),
-    ("answered", lambda cell: f"{middle(cell.answered_connections)}/{cell.case.connections:,}", False),
-    (
-        "verdict",
-        lambda cell: cell.verdict.word if cell.verdict.word == VALID else f"{cell.verdict.word}: {cell.verdict.reason}",
-        True,
-    ),
-)
 
 
 def _exit_code(run: Run, thresholds: Sequence[Condition], *, interrupted: bool, kept: bool) -> int:

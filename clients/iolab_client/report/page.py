@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from iolab_client.report import palette
 from iolab_client.report.charts import Chart, charts, focus_case
-from iolab_client.report.words import bytes_in_words, case_in_words, middle, number, range_of
+from iolab_client.report.versus import Versus
+from iolab_client.report.words import bytes_in_words, case_in_words, factor, middle, number, range_of
 from iolab_client.results.measurement import VALID, YARDSTICK, Run
 from iolab_client.results.summary import COVERAGE, Case, Cell, Summary, summarise
 
@@ -52,6 +53,11 @@ def render(run: Run) -> Rendered:
     return Rendered(html=html, plots=plots)
 
 
+def render_versus(found: Versus, first: str, second: str) -> str:
+    """Two runs, of the folders of these names, as one page."""
+    return templates().get_template("versus.html.j2").render(found=found, first=first, second=second)
+
+
 def templates() -> Environment:
     """The templates of this package; what they are given is text, never markup."""
     environment = Environment(
@@ -66,7 +72,7 @@ def templates() -> Environment:
         light=palette.variables(dark=False), dark=palette.variables(dark=True), VALID=VALID, YARDSTICK=YARDSTICK
     )
     environment.filters.update(
-        middle=middle, range_of=range_of, number=number, bytes=bytes_in_words, case=case_in_words
+        middle=middle, range_of=range_of, number=number, bytes=bytes_in_words, case=case_in_words, factor=factor
     )
     return environment
 

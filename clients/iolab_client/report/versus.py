@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from iolab_client.report.page import templates
 from iolab_client.results.effects import Effect, independent
 from iolab_client.results.measurement import VALID, YARDSTICK, Measurement, Run
 from iolab_client.results.summary import Case, Interval, case_of, interval, summarise
@@ -156,11 +155,6 @@ def _word(effect: Effect | None, more_is_better: bool) -> Word:
     if effect is None or not effect.told_apart:
         return "not told apart"
     return "better" if (effect.low > 1) == more_is_better else "worse"
-
-
-def page(found: Versus, first: str, second: str) -> str:
-    """The comparison as one page."""
-    return templates().get_template("versus.html.j2").render(found=found, first=first, second=second)
 
 
 def _differences(first: Run, second: Run) -> Iterator[tuple[str, str, str]]:

@@ -61,5 +61,12 @@ def case_in_words(case: Case, *, connections: bool = True, rate: bool = True) ->
 
 
 def effect_in_words(effect: Effect | None) -> str:
-    """`1.050 (0.990-1.110)`: the factor, and between which ones the true one lies."""
-    return "" if effect is None else f"{effect.ratio:.3f} ({effect.low:.3f}-{effect.high:.3f})"
+    """`1.050 (0.990-1.110)`, with an en dash: the factor, and between which ones the true one lies."""
+    return "" if effect is None else f"{factor(effect.ratio)} ({factor(effect.low)}\N{EN DASH}{factor(effect.high)})"
+
+
+def factor(value: float) -> str:
+    """`1.050`; of what is out of all proportion, as two rounds leave it, only that: `>1000`, `<0.001`."""
+    if value > 1000:
+        return ">1000"
+    return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 10 else f"{value:.0f}"
