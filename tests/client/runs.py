@@ -17,6 +17,7 @@ from iolab_client.results.measurement import (
     Generator,
     Latency,
     Measurement,
+    OverTime,
     Plan,
     Run,
     ServerUse,
@@ -49,6 +50,7 @@ SPEEDS = {
     "prefork_epoll": Speed(cost=9.7, memory=2000),
     "io_uring_ring": Speed(cost=8.0, memory=3000),
     "task_queue": Speed(cost=900.0, memory=26000),
+    "poll_loop": Speed(cost=12.0, memory=2050),
 }
 
 
@@ -72,6 +74,17 @@ def latency(mean: float, count: int = 2000, seed: int = 0) -> Latency:
         max=histogram.get_max_value() / 1000,
         histogram=histogram.encode().decode(),
     )
+
+
+def over_time(mean: float, seconds: float) -> OverTime:
+    """Eight intervals with latencies around `mean` µs; nobody is answered in the fifth, and in the sixth late."""
+    histograms = []
+    for interval in range(8):
+        histogram = HdrHistogram(1, 3_600_000_000_000, 1)
+        for factor in (0.5, 0.9, 1, 1, 1.2, 3, *([seconds / 8 * 1e6 / mean] if interval == 5 else [])):
+            histogram.record_value(max(1, int(mean * 1000 * factor)))
+        histograms.append("" if interval == 4 else histogram.encode().decode())
+    return OverTime(interval_seconds=seconds / 8, histograms=histograms)
 
 
 def measurement(
@@ -109,6 +122,7 @@ def measurement(
         "in_flight": in_flight,
         "latency": latency(mean),
         "latency_from_send": latency(mean) if plan.rate else None,
+        "over_time": over_time(mean, seconds),
         "parts": [answers // 10] * 10,
         "errors": Errors(),
         "generator": Generator(processes=1, cpus=(1,), cpu_seconds=6.0, busy=0.6, lag_p99=20.0 if plan.rate else None),

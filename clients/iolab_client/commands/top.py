@@ -155,7 +155,7 @@ def show(watch: Watch, interval_seconds: float, sort: str) -> None:
     """Draw frames until q, Ctrl-C or SIGTERM."""
     watch.wait_for_scrapes(1, FIRST_FRAME_SECONDS)
     console = screen.console()
-    order = Order(sort)
+    order = Lineup(sort)
 
     def frame() -> Group:
         return draw(order.of(watch.rows()), console, interval_seconds, watch.complaint)
@@ -173,7 +173,7 @@ def show(watch: Watch, interval_seconds: float, sort: str) -> None:
             live.update(frame(), refresh=True)
 
 
-class Order:
+class Lineup:
     """Who stands where from frame to frame: a line that moves can't be read.
 
     The rows are sorted until each that answers has its number. From then on each keeps its place, also while it is

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
-from iolab_client.results.measurement import Latency
+from iolab_client.results.measurement import Latency, OverTime
 from iolab_client.results.recorded import latency_of
 
 HIGHEST_NS = 3600 * 10**9
@@ -20,6 +20,12 @@ DIGITS = 3
 # 2048 steps in the first octave, enough for three digits; 1024 in each later one, twice as wide as before.
 _HALF_BITS = 10
 BUCKETS = ((HIGHEST_NS.bit_length() - _HALF_BITS - 1) + 2) << _HALF_BITS
+
+# Over time a latency is told to one digit: so many of the steps above make one of these, which then are those of an
+# HdrHistogram of one digit.
+ROUGH_DIGITS = 1
+ROUGH_BITS = 6
+ROUGH_BUCKETS = BUCKETS >> ROUGH_BITS
 
 Values = npt.NDArray[np.int64]
 
@@ -39,18 +45,32 @@ def count(counts: Values, values: Values) -> None:
     counts[: len(found)] += found
 
 
+def count_over_time(counts: Values, moments: Values, values: Values) -> None:
+    """Add nanoseconds to the rough counts of the interval that each belongs to."""
+    np.add.at(counts, (moments, index(values) >> ROUGH_BITS), 1)
+
+
 def lowest(bucket: int) -> int:
     """The least value of a bucket, in nanoseconds."""
     octave = max((bucket >> _HALF_BITS) - 1, 0)
     return (bucket - (octave << _HALF_BITS)) << octave
 
 
-def histogram(counts: Values) -> HdrHistogram:
+def histogram(counts: Values, *, rough: bool = False) -> HdrHistogram:
     """The same counts as an HdrHistogram."""
-    made = HdrHistogram(1, HIGHEST_NS, DIGITS)
+    made = HdrHistogram(1, HIGHEST_NS, ROUGH_DIGITS if rough else DIGITS)
     for bucket in np.flatnonzero(counts).tolist():
-        made.record_value(lowest(bucket), int(counts[bucket]))
+        made.record_value(lowest(bucket << ROUGH_BITS if rough else bucket), int(counts[bucket]))
     return made
+
+
+def over_time(counts: Values, interval_ns: int, length_ns: int) -> OverTime:
+    """What the rough counts say of the intervals that a measured time of that length had."""
+    intervals = counts[: -(-length_ns // interval_ns)]
+    return OverTime(
+        interval_seconds=interval_ns / 1e9,
+        histograms=[histogram(each, rough=True).encode().decode() if each.any() else "" for each in intervals],
+    )
 
 
 def percentile(counts: Values, percent: float) -> float | None:

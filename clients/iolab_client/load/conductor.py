@@ -296,6 +296,13 @@ class Conductor:
             else None,
             connect=self._rough(shared.CONNECT),
             first_answer=self._rough(shared.FIRST),
+            over_time=buckets.over_time(
+                np.sum([worker.shared.over_time for worker in self.workers], axis=0),
+                reports[0].interval_ns,
+                ended - self.begin,
+            )
+            if ended > self.begin
+            else None,
             fairness=_fairness([answers for report in reports for answers in report.answers_each]),
             parts=_parts(reports, ended - self.begin),
             errors=Errors.of_all(report.errors for report in reports),

@@ -16,7 +16,7 @@
 
 enum { EVENTS = 256, EVENTS_BETWEEN_TURNS = 16, TURNS_BETWEEN_EVENTS = 64, READ_BYTES = 1 << 16, SECOND = 1000000000 };
 /* The buckets of buckets.py. */
-enum { HALF_BITS = 10 };
+enum { HALF_BITS = 10, ROUGH_BITS = 6 };
 static const int64_t HIGHEST_NS = 3600 * (int64_t)SECOND;
 /* A connection's state: not lent by loop.py, or lent without or with a request in flight. */
 enum { NOT_LENT, FREE, IN_FLIGHT };
@@ -38,8 +38,10 @@ struct flight {
 struct counts {
     int64_t begin, end, only_new;
     int64_t answers, late, sent, sent_bytes, received_bytes, flight_ns, latency_ns, from_send_ns, last_done;
-    int64_t step_ns, *steps;
+    int64_t step_ns, interval_ns, rough_buckets, *steps;
     int64_t *latency, *from_send, *lag;
+    /* A row of so many rough buckets for each interval of the measured time. */
+    int64_t *over_time;
 };
 
 struct load {
@@ -110,17 +112,19 @@ static void count(struct counts *counts, struct flight *flight, int64_t done, in
     int64_t in_flight = (done < end ? done : end) - (sent > begin ? sent : begin);
     if (in_flight > 0) counts->flight_ns += in_flight;
     if (done < begin || sent >= end || (counts->only_new && flight->due < begin)) return;
+    int64_t bucket = load_bucket(done - flight->due);
     if (done < end) {
         counts->answers++;
         flight->answers++;
         counts->received_bytes += size;
         counts->last_done = done;
         counts->steps[(done - begin) / counts->step_ns]++;
+        counts->over_time[(done - begin) / counts->interval_ns * counts->rough_buckets + (bucket >> ROUGH_BITS)]++;
     } else {
         counts->late++;
     }
     counts->latency_ns += done - flight->due;
-    counts->latency[load_bucket(done - flight->due)]++;
+    counts->latency[bucket]++;
     if (!planned) return;
     counts->from_send_ns += done - sent;
     counts->from_send[load_bucket(done - sent)]++;

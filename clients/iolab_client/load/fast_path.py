@@ -33,7 +33,7 @@ _SENT_AT, _QUEUED = 5, 9
 
 
 class Counts(ctypes.Structure):
-    """`struct counts`: what `Tally` counts. The last four are addresses of arrays."""
+    """`struct counts`: what `Tally` counts. `steps` and what follows it are addresses of arrays."""
 
     _fields_ = [
         ("begin", ctypes.c_int64),
@@ -49,10 +49,13 @@ class Counts(ctypes.Structure):
         ("from_send_ns", ctypes.c_int64),
         ("last_done", ctypes.c_int64),
         ("step_ns", ctypes.c_int64),
+        ("interval_ns", ctypes.c_int64),
+        ("rough_buckets", ctypes.c_int64),
         ("steps", ctypes.c_void_p),
         ("latency", ctypes.c_void_p),
         ("from_send", ctypes.c_void_p),
         ("lag", ctypes.c_void_p),
+        ("over_time", ctypes.c_void_p),
     ]
 
 

@@ -355,6 +355,7 @@ class Loop:
             from_send_ns=counts.from_send_ns,
             step_ns=tally.step_ns,
             steps=tally.steps.tolist(),
+            interval_ns=tally.interval_ns,
             errors=self.connections.errors,
             cpu_seconds=cpu_seconds,
             # Between the turns of a dense timetable it reads the clock more than it sleeps, and could do more work.

@@ -52,6 +52,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     # Answers in each step of `step_ns` since the measured time began.
     step_ns: int
     steps: list[int]
+    # Into which the shared memory divides the measured time.
+    interval_ns: int
     errors: Errors
     cpu_seconds: float
     # The part of these in which there was something to do.

@@ -11,7 +11,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from iolab_client.load.buckets import BUCKETS
+from iolab_client.load.buckets import BUCKETS, ROUGH_BUCKETS
 
 Counts = npt.NDArray[np.int64]
 
@@ -22,7 +22,9 @@ _HEADER = 8
 # to connect, and from then to the first answer.
 LATENCY, FROM_SEND, LAG, CONNECT, FIRST = range(5)
 _HISTOGRAMS = 5
-BYTES = 8 * (_HEADER + _HISTOGRAMS * BUCKETS)
+# Equal intervals of the measured time, of which the latencies are told apart.
+INTERVALS = 40
+BYTES = 8 * (_HEADER + _HISTOGRAMS * BUCKETS + INTERVALS * ROUGH_BUCKETS)
 
 
 def create() -> int:
@@ -38,5 +40,7 @@ class Shared:
     def __init__(self, descriptor: int) -> None:
         numbers = np.frombuffer(mmap.mmap(descriptor, BYTES), np.int64)
         self.counters: Counts = numbers[:_HEADER]
-        histograms = numbers[_HEADER:].reshape(_HISTOGRAMS, BUCKETS)
-        self.histograms: tuple[Counts, ...] = tuple(histograms)
+        histograms, over_time = np.split(numbers[_HEADER:], [_HISTOGRAMS * BUCKETS])
+        self.histograms: tuple[Counts, ...] = tuple(histograms.reshape(_HISTOGRAMS, BUCKETS))
+        # Rough counts of each interval.
+        self.over_time: Counts = over_time.reshape(INTERVALS, ROUGH_BUCKETS)

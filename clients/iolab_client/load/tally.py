@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from iolab_client.load import buckets
-from iolab_client.load.shared import FROM_SEND, LAG, LATENCY, Shared
+from iolab_client.load.shared import FROM_SEND, INTERVALS, LAG, LATENCY, Shared
 
 # The steps in which answers are counted over time; longer if a load would have too many.
 STEP_NS = 1_000_000
@@ -37,9 +37,13 @@ class Tally:
         self.begin = begin
         self.step_ns = max(STEP_NS, -(-(end - begin) // _MOST_STEPS))
         self.steps = np.zeros(-(-(end - begin) // self.step_ns), np.int64)
+        self.interval_ns = max(1, -(-(end - begin) // INTERVALS))
+        self._over_time = shared.over_time
         counts.begin, counts.end = _NEVER if only_new and not planned else begin, end
         counts.only_new = only_new
         counts.step_ns, counts.steps = self.step_ns, self.steps.ctypes.data
+        counts.interval_ns, counts.over_time = self.interval_ns, shared.over_time.ctypes.data
+        counts.rough_buckets = buckets.ROUGH_BUCKETS
         counts.latency, counts.from_send, counts.lag = (
             shared.histograms[which].ctypes.data for which in (LATENCY, FROM_SEND, LAG)
         )
@@ -107,6 +111,8 @@ class Tally:
             counts.last_done = max(counts.last_done, int(done[in_time].max()))
             counts.received_bytes += int(sizes[in_time].sum())
             np.add.at(self.steps, (done[in_time] - begin) // self.step_ns, 1)
+            moments, took = (done[in_time] - begin) // self.interval_ns, (done - due)[in_time]
+            buckets.count_over_time(self._over_time, moments, took)
         counts.late += int((~in_time).sum())
         counts.latency_ns += int((done - due).sum())
         buckets.count(self._histograms[LATENCY], done - due)

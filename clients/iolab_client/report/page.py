@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from iolab_client.report import palette
 from iolab_client.report.charts import Chart, charts, focus_case
+from iolab_client.report.drawing import key
 from iolab_client.report.versus import Versus
 from iolab_client.report.words import bytes_in_words, case_in_words, factor, middle, number, range_of
 from iolab_client.results.measurement import VALID, YARDSTICK, Run
-from iolab_client.results.summary import COVERAGE, Case, Cell, Summary, summarise
+from iolab_client.results.summary import COVERAGE, Case, Cell, Summary, case_of, summarise
 
 ORDINALS = ("first", "second", "third")
 
@@ -40,7 +41,8 @@ def render(run: Run) -> Rendered:
             run=run,
             charts=[(chart, Markup(palette.themed(chart.svg))) for chart in drawn],
             tables=[(case_in_words(case), case.rate is not None, _ordered(summary, case)) for case in cases],
-            colours={subject: f"var(--{look.colour})" for subject, look in looks.items()},
+            keys={subject: Markup(palette.themed(key(look))) for subject, look in looks.items()},
+            bounds=_bounds(run),
             doubtful=[cell for cell in summary.cells if cell.verdict.word != VALID],
             notes=list(dict.fromkeys(cell.share_note for cell in summary.cells if cell.share_note)),
             cells=len(summary.cells),
@@ -72,7 +74,13 @@ def templates() -> Environment:
         light=palette.variables(dark=False), dark=palette.variables(dark=True), VALID=VALID, YARDSTICK=YARDSTICK
     )
     environment.filters.update(
-        middle=middle, range_of=range_of, number=number, bytes=bytes_in_words, case=case_in_words, factor=factor
+        breakable=_breakable,
+        middle=middle,
+        range_of=range_of,
+        number=number,
+        bytes=bytes_in_words,
+        case=case_in_words,
+        factor=factor,
     )
     return environment
 
@@ -100,6 +108,22 @@ def headline(summary: Summary) -> list[str]:
     else:
         said.append(f"At {case_in_words(case)} no result is VALID, so nothing is ranked.")
     return said
+
+
+def _bounds(run: Run) -> set[tuple[str, Case, str]]:
+    """Which percentiles are only lower bounds in some round: subject, load and number."""
+    return {
+        (one.subject, case_of(one), name)
+        for one in run.measurements
+        for name in ("p50", "p90", "p99", "p99_9", "max")
+        if one.latency.is_bound(getattr(one.latency, name))
+    }
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line before an underscore."""
+    first, *others = name.split("_")
+    return Markup("<wbr>").join([first, *(f"_{part}" for part in others)])
 
 
 def _listed(names: list[str]) -> str:

@@ -1,4 +1,8 @@
-"""How a subject looks: the same in each plot, in the table and in the next run."""
+"""How a subject looks: the same in each plot, in the table and in the next run.
+
+Hue, line and marker are told together. No two markers are alike; where two lines are dashed in the same way their hues
+stay apart, on white and on near-black, for eyes with three kinds of cones and with any two of them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,22 @@ from dataclasses import dataclass
 from iolab.registry import MODELS
 from iolab_client.results.measurement import YARDSTICK
 
-# Seven hues that stay apart for colour-blind eyes too, on white and on near-black; the models after the seventh take
-# them again with a broken line and a hollow marker. The yardstick is drawn in the colour of the text.
-LIGHT = ("#2468c8", "#c65d00", "#12805c", "#c0304a", "#7345c9", "#0b7f92", "#b23a8e")
-DARK = ("#6fa8ff", "#f7a04b", "#4cc991", "#ff7d8d", "#b798ff", "#45c8d8", "#f286cb")
-# No cross among them: that is a result which is not VALID.
-MARKERS = ("o", "s", "^", "D", "v", "P", "p")
-PAPER = "#ffffff"
-INK = {"ink": ("#1d2430", "#e6e9ef"), "muted": ("#5d6675", "#a3acba"), "grid": ("#dfe3ea", "#333b47")}
+# Seven hues. Neighbours may be near to each other for some eyes; those two and three places apart, around the circle,
+# are not: the subjects with the same dashes have such hues.
+LIGHT = ("#472aff", "#d07400", "#852b00", "#950092", "#2a3c6e", "#00a0a3", "#9e78e4")
+DARK = ("#53adff", "#ff9017", "#966a41", "#cf0f95", "#6a50ff", "#7afbe9", "#febaff")
+# Ink and gap in turn, in widths of the line; nothing: a whole line.
+DASHES: tuple[tuple[float, ...], ...] = ((), (3, 1.5), (9, 2), (6.5, 1.6, 1, 1.6), (5, 1.5, 1, 1.5, 1, 1.5))
+# Full ones, then hollow ones. No cross among them: that is a result which is not VALID.
+MARKERS = ("o", "s", "^", "D", "v", "P", "p", "<")
+# In light and in dark: what is written and drawn with, and on.
+INK = {
+    "ink": ("#1d2430", "#e6e9ef"),
+    "muted": ("#5d6675", "#a3acba"),
+    "grid": ("#dfe3ea", "#333b47"),
+    "card": ("#ffffff", "#1a2029"),
+}
+PAPER = INK["card"][0]
 
 # What matplotlib draws with: colours of no plot, found again in its SVG.
 SENTINELS = {
@@ -31,7 +43,7 @@ class Style:
     colour: str
     marker: str
     hollow: bool
-    dashes: str
+    dashes: tuple[float, ...]
 
     @property
     def sentinel(self) -> str:
@@ -40,24 +52,30 @@ class Style:
 
     @property
     def fill(self) -> str:
-        """A marker's inside."""
-        return "none" if self.hollow else self.sentinel
+        """A marker's inside: of a hollow one, what it is drawn on."""
+        return SENTINELS["card"] if self.hollow else self.sentinel
+
+    @property
+    def line(self) -> tuple[float, tuple[float, ...] | None]:
+        """The line as matplotlib has it."""
+        return 0, self.dashes or None
 
 
 def looks(subjects: Iterable[str]) -> dict[str, Style]:
-    """The look of each. A model's is by its place in the registry, an address's by its place among the others."""
+    """The look of each. A model's is by its place in the registry, another's by its place among the others."""
     slots = {slug: slot for slot, slug in enumerate(MODELS)}
     found = {}
     for subject in subjects:
         if subject == YARDSTICK:
-            found[subject] = Style(colour="ink", marker="*", hollow=False, dashes=":")
+            # In the colour of the text, dotted, a star: none of the others' are like that.
+            found[subject] = Style(colour="ink", marker="*", hollow=False, dashes=(1, 1.5))
             continue
-        turn, hue = divmod(slots.setdefault(subject, len(slots)), len(LIGHT))
+        slot = slots.setdefault(subject, len(slots))
         found[subject] = Style(
-            colour=f"series-{hue}",
-            marker=MARKERS[(hue + turn) % len(MARKERS)],
-            hollow=turn % 2 == 1,
-            dashes="--" if turn % 2 else "-",
+            colour=f"series-{slot % len(LIGHT)}",
+            marker=MARKERS[slot % len(MARKERS)],
+            hollow=slot // len(MARKERS) % 2 == 1,
+            dashes=DASHES[slot % len(DASHES)],
         )
     return found
 

@@ -121,9 +121,9 @@ def histograms(run: Run) -> Iterator[tuple[str, str]]:
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}-{taken[name]}"
-        yield f"{name}.hgrm", Recorded([one.latency]).percentiles()
+        yield f"{name}.hgrm", Recorded([one.latency.histogram]).percentiles()
         if one.latency_from_send:
-            yield f"{name}-from-send.hgrm", Recorded([one.latency_from_send]).percentiles()
+            yield f"{name}-from-send.hgrm", Recorded([one.latency_from_send.histogram]).percentiles()
     for case, group in logs.items():
         yield f"{case_name(case)}.hlog", _log(group)
 

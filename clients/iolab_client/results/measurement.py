@@ -116,6 +116,16 @@ ERROR_CLASSES: Final = ("refused", "reset", "timeout", "short", "wrong", "closed
 SAMPLES: Final = 10
 
 
+class OverTime(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of the measured time by when they came: the latencies of each of its equal intervals.
+
+    Each is a histogram like that of Latency, with one digit that matters instead of three; empty: no answer came.
+    """
+
+    interval_seconds: float
+    histograms: list[str]
+
+
 class Errors(msgspec.Struct, kw_only=True):
     """The errors, by class; each ends its connection. `samples` has the first few in words."""
 
@@ -271,6 +281,8 @@ class Measurement(msgspec.Struct, kw_only=True):
     connect: Latency | None = None
     first_answer: Latency | None = None
     fairness: Fairness | None = None
+    # Null in the results of earlier versions.
+    over_time: OverTime | None = None
     # Answers in each of ten equal parts of the measured time.
     parts: list[int]
     errors: Errors

@@ -26,6 +26,7 @@ from iolab_client.results.measurement import (
     Latency,
     Machine,
     Measurement,
+    OverTime,
     Plan,
     ServerUse,
 )
@@ -94,6 +95,7 @@ def merge(parts: Parts) -> Measurement:
         connect=_if_any(parts, "connect"),
         first_answer=_if_any(parts, "first_answer"),
         fairness=_fairness(all_parts),
+        over_time=_over_time(parts),
         parts=[sum(counts) for counts in zip(*(part.parts for part in all_parts), strict=True)],
         errors=Errors.of_all(part.errors for part in all_parts),
         generator=_generator([part.generator for part in all_parts]),
@@ -153,15 +155,7 @@ def _if_any(parts: Parts, key: str) -> Latency | None:
 
 def _added(latencies: Mapping[str, Latency], key: str) -> Latency:
     """The sum of the histograms. Raises BadMerge."""
-    histograms: list[HdrHistogram] = []
-    for name, latency in latencies.items():
-        try:
-            histograms.append(HdrHistogram.decode(latency.histogram))
-        except NOT_HISTOGRAM as error:
-            raise BadMerge(f"{name}: {key}.histogram: expected an HdrHistogram: {error}") from None
-    total, *others = histograms
-    for other in others:
-        total.add(other)
+    total = _sum({name: latency.histogram for name, latency in latencies.items()}, f"{key}.histogram")
     count = sum(latency.count for latency in latencies.values())
     mean = sum(latency.mean * latency.count for latency in latencies.values()) / count if count else 0.0
     return msgspec.structs.replace(
@@ -169,6 +163,34 @@ def _added(latencies: Mapping[str, Latency], key: str) -> Latency:
         censored=sum(latency.censored for latency in latencies.values()),
         censored_from=min(_known(latency.censored_from for latency in latencies.values()), default=None),
     )
+
+
+def _sum(histograms: Mapping[str, str], key: str) -> HdrHistogram:
+    """One of all, which are of the same kind. Raises BadMerge."""
+    decoded: list[HdrHistogram] = []
+    for name, text in histograms.items():
+        try:
+            decoded.append(HdrHistogram.decode(text))
+        except NOT_HISTOGRAM as error:
+            raise BadMerge(f"{name}: {key}: expected an HdrHistogram: {error}") from None
+    total, *others = decoded
+    for other in others:
+        total.add(other)
+    return total
+
+
+def _over_time(parts: Parts) -> OverTime | None:
+    """Interval by interval, where all parts have intervals of the same length."""
+    told = {name: part.over_time for name, part in parts.items() if part.over_time}
+    if len(told) < len(parts) or len({one.interval_seconds for one in told.values()}) > 1:
+        return None
+    histograms = []
+    for moment in range(max(len(one.histograms) for one in told.values())):
+        filled = {
+            name: one.histograms[moment] for name, one in told.items() if any(one.histograms[moment : moment + 1])
+        }
+        histograms.append(_sum(filled, f"over_time.histograms[{moment}]").encode().decode() if filled else "")
+    return OverTime(interval_seconds=next(iter(told.values())).interval_seconds, histograms=histograms)
 
 
 def _known(values: Iterable[Value | None]) -> list[Value]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
 from iolab_client.results.measurement import Latency
@@ -38,19 +39,19 @@ def latency_of(histogram: HdrHistogram, mean: float) -> Latency:
 
 
 class Recorded:
-    """All latencies of one or several measurements, in microseconds."""
+    """All that is in one or several histograms of the same kind, in microseconds."""
 
-    def __init__(self, latencies: Iterable[Latency]) -> None:
-        """Raises ValueError if there are no latencies, or a histogram can't be decoded."""
+    def __init__(self, histograms: Iterable[str]) -> None:
+        """Of histograms as the bundle has them. Raises ValueError if there are none, or one can't be decoded."""
         histogram: HdrHistogram | None = None
         counts = np.zeros(0, dtype=np.int64)
-        for latency in latencies:
-            decoded = HdrHistogram.decode(latency.histogram)
+        for text in histograms:
+            decoded = HdrHistogram.decode(text)
             own = np.array(decoded.counts[: decoded.counts_len], dtype=np.int64)
             counts = own if histogram is None else counts + own
             histogram = decoded
         if histogram is None:
-            raise ValueError("no latencies")
+            raise ValueError("no histogram")
         self._buckets, self._sub_buckets = histogram.bucket_count, histogram.sub_bucket_count
         used = np.flatnonzero(counts)
         lowest = [histogram.get_value_from_index(int(index)) for index in used]
@@ -64,6 +65,11 @@ class Recorded:
     def at(self, quantile: float) -> float:
         """The latency that this share of the answers did not exceed, to three digits; 0 if there are none."""
         return float(self._highest[self._place(quantile)]) if self.count else 0.0
+
+    def between(self, bounds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """How many lie between each two neighbours of ascending bounds."""
+        until = np.concatenate(([0], self._until))[np.searchsorted(self._middle, bounds)]
+        return np.diff(until)
 
     def percentiles(self, ticks: int = 5) -> str:
         """HdrHistogram's text: values in µs, with `ticks` lines for each halving of the distance to 100 %."""

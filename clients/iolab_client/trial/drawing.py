@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iolab_client.report import palette
-from iolab_client.report.charts import INK, LABEL_POINTS, drawing, label_ends
+from iolab_client.report.drawing import INK, LABEL_POINTS, drawing, label_ends
 from iolab_client.report.words import number
 from iolab_client.trial.seen import Seen
 from iolab_client.trial.shows import Shows
@@ -23,7 +23,7 @@ def draw(name: str, shows: Shows, seen: Seen) -> str:
 
 def _lines(name: str, shows: Shows, seen: Seen, sides: list[str]) -> str:
     looks = palette.looks(sides)
-    with drawing(name) as (figure, axes, done):
+    with drawing(name, title=shows.up) as (figure, axes, done):
         highest, lowest = 0.0, float("inf")
         for side in sides:
             look = looks[side]
@@ -34,7 +34,7 @@ def _lines(name: str, shows: Shows, seen: Seen, sides: list[str]) -> str:
             highest, lowest = max([highest, *highs]), min([lowest, *(low for low in lows if low > 0)])
             axes.fill_between(places, lows, highs, color=look.sentinel, alpha=0.16, linewidth=0)
             axes.plot(
-                places, middles, marker=look.marker, color=look.sentinel, linestyle=look.dashes,
+                places, middles, marker=look.marker, color=look.sentinel, linestyle=look.line,
                 markerfacecolor=look.fill, label=side, gid=f"line-{side}",
             )  # fmt: skip
         dial = seen.dial()
@@ -59,7 +59,7 @@ def _lines(name: str, shows: Shows, seen: Seen, sides: list[str]) -> str:
 
 def _bars(name: str, shows: Shows, seen: Seen, sides: list[str]) -> str:
     looks = palette.looks(sides)
-    with drawing(name, height=1.0 + 0.3 * len(sides)) as (figure, axes, done):
+    with drawing(name, title=shows.up, height=1.0 + 0.3 * len(sides)) as (figure, axes, done):
         for place, side in enumerate(sides):
             spot = side, seen.dial(side)[0]
             middle, high = seen.median(spot, shows.draws), seen.most(spot, shows.draws)

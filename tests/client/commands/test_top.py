@@ -261,7 +261,8 @@ def test_a_model_that_was_named_and_does_not_run_has_its_line(servers: Servers) 
     servers.start("epoll_loop")
     result = run("--json", "epoll_loop", "busy_poll")
     assert result.exit_code == 0
-    running, missing = json.loads(result.stdout)
+    # By name.
+    missing, running = json.loads(result.stdout)
     assert (running["model"], running["error"]) == ("epoll_loop", None)
     assert (missing["model"], missing["open"]) == ("busy_poll", None)
     assert missing["error"].startswith("no run file")
@@ -363,7 +364,7 @@ def test_the_largest_comes_first_and_who_is_silent_last() -> None:
 
 
 def test_a_row_keeps_its_place_whatever_its_numbers_do() -> None:
-    order = top.Order("answers")
+    order = top.Lineup("answers")
 
     def seen(*rows: Row) -> list[str]:
         return [row.model for row in order.of(rows)]
@@ -379,7 +380,7 @@ def test_a_row_keeps_its_place_whatever_its_numbers_do() -> None:
 
 
 def test_rows_are_sorted_as_soon_as_all_have_their_number() -> None:
-    order = top.Order("cpu")
+    order = top.Lineup("cpu")
     silent = row("c", silent_seconds=9)
 
     def seen(*rows: Row) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections import Counter
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 
 from iolab_client.contract import payload
 from iolab_client.load import buckets, fast_path, shared
@@ -28,6 +30,17 @@ SECOND = 10**9
 def _compiled() -> None:
     if not fast_path.is_there():
         skip("no C compiler: apt-get install gcc libc6-dev")
+
+
+def test_a_rough_bucket_is_that_of_a_histogram_of_one_digit() -> None:
+    for nanoseconds in (3_000, 47_123, 1_000_000, 59_999_999_999, buckets.HIGHEST_NS):
+        counts = np.zeros((2, buckets.ROUGH_BUCKETS), np.int64)
+        buckets.count_over_time(counts, np.array([1, 1]), np.array([nanoseconds, nanoseconds]))
+        made = HdrHistogram(1, buckets.HIGHEST_NS, 1)
+        made.record_value(nanoseconds, 2)
+        found = buckets.over_time(counts, SECOND, 2 * SECOND)
+        assert found.interval_seconds == 1
+        assert found.histograms == ["", made.encode().decode()]
 
 
 def test_a_bucket_is_that_of_the_histograms() -> None:
@@ -113,6 +126,9 @@ def test_what_is_noted_counts_if_it_is_of_the_measured_time(planned: bool, only_
     in_time = [one for one in counted if one[2] < end]
     counts = books.counts
     assert counts.answers == len(in_time) == books.steps.sum()
+    assert memory.over_time.sum() == len(in_time)
+    moments = Counter((done - begin) * shared.INTERVALS // (end - begin) for _, _, done, _ in in_time)
+    assert memory.over_time.sum(axis=1).tolist() == [moments[moment] for moment in range(shared.INTERVALS)]
     assert counts.late == len(counted) - len(in_time) > 0
     assert memory.histograms[LATENCY].sum() == len(counted)
     assert memory.histograms[FROM_SEND].sum() == planned * len(counted)
@@ -160,11 +176,13 @@ def test_an_answer_in_c_is_counted_as_its_note_is(
     noted.note(now + due * SECOND, now + sent * SECOND, one.answered_at, 64)
     noted.count()
 
-    for field in [name for name, *_ in fast_path.Counts._fields_][:-4]:
+    for field in [name for name, *_ in fast_path.Counts._fields_][:-5]:
         assert getattr(in_c.counts, field) == getattr(noted.counts, field), field
     assert in_c.steps.tolist() == noted.steps.tolist()
     for mine, other in zip(memory_of_c.histograms, memory_of_notes.histograms, strict=True):
         assert mine.tolist() == other.tolist()
+    assert memory_of_c.over_time.tolist() == memory_of_notes.over_time.tolist()
+    assert memory_of_c.over_time.sum() == in_c.counts.answers
 
 
 def test_it_tells_how_long_it_waits_for_what_is_due() -> None:

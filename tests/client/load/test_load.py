@@ -31,6 +31,7 @@ from iolab_client.load.requests import UNIQUE, Requests
 from iolab_client.load.timetable import Timetable
 from iolab_client.results import verdicts
 from iolab_client.results.measurement import CLIENT_BOUND, ERRORS, OVERLOADED, STARVED, Machine, Measurement, Plan, Size
+from iolab_client.results.recorded import Recorded
 from iolab_client.servers.address import Address, show
 from iolab_client.servers.targets import Target
 from tests.client import fakes
@@ -335,6 +336,9 @@ def test_all_that_is_measured_agrees(honest: Fake) -> None:
     assert (one.unanswered, one.unsent, one.latency.censored) == (0, 0, 0)
     assert one.connect
     assert one.connect.count == 4
+    assert one.over_time
+    assert sum(Recorded([text]).count for text in one.over_time.histograms if text) == one.answers
+    assert len(one.over_time.histograms) * one.over_time.interval_seconds == pytest.approx(one.seconds, rel=0.05)
     assert one.fairness
     assert one.fairness.median is not None
     assert one.fairness.least <= one.fairness.median <= one.fairness.most

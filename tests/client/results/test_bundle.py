@@ -114,7 +114,7 @@ def test_latencies_of_several_rounds_are_one_distribution() -> None:
     first, second = latency(100.0, 1000), latency(900.0, 1000)
     both = HdrHistogram.decode(first.histogram)
     both.decode_and_add(second.histogram)
-    merged = Recorded([first, second])
+    merged = Recorded([first.histogram, second.histogram])
     assert merged.count == 2000
     for quantile in (0.1, 0.5, 0.9, 0.999, 1.0):
         assert merged.at(quantile) == both.get_value_at_percentile(quantile * 100) / 1000

@@ -24,6 +24,7 @@ from iolab_client.results.measurement import (
     Latency,
     Machine,
     Measurement,
+    OverTime,
     Plan,
     ServerUse,
     Size,
@@ -119,6 +120,26 @@ def test_a_histogram_has_all_latencies_and_least_most_and_mean_are_exact() -> No
         assert getattr(whole, key) == both.get_value_at_percentile(percent) / 1000
     # A mean of the parts' percentiles is none of the whole.
     assert whole.p50 < (fast.p50 + slow.p50) / 2
+
+
+def test_latencies_over_time_are_added_where_the_intervals_are_as_long() -> None:
+    parts = together(20_000.0, 30_000.0)
+    one, other = parts.values()
+    assert one.over_time
+    assert other.over_time
+    rough = HdrHistogram(1, 3_600_000_000_000, 1)
+    rough.record_value(5_000_000, 5)
+    told = [*one.over_time.histograms, rough.encode().decode()]
+    one.over_time = replace(one.over_time, histograms=told)
+    whole = merge(parts).over_time
+    assert whole
+    counts = [HdrHistogram.decode(text).get_total_count() if text else 0 for text in whole.histograms]
+    # The fifth has no answer, the sixth a late one more; and one of them went on for longer.
+    assert counts == [12, 12, 12, 12, 0, 14, 12, 12, 5]
+    other.over_time = OverTime(interval_seconds=9.0, histograms=other.over_time.histograms)
+    assert merge(parts).over_time is None
+    other.over_time = None
+    assert merge(parts).over_time is None
 
 
 def test_what_has_no_answer_is_added_and_the_least_wait_is_the_bound() -> None:
