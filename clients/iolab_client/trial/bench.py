@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -24,8 +24,9 @@ from iolab.registry import MODELS, Model
 from iolab.settings import OWN_KEYS, Settings
 from iolab_client.compare.places import Place, PlaceFailed, Started
 from iolab_client.contract.peers import ask
-from iolab_client.results.measurement import VALID, Measurement, Plan, Size
+from iolab_client.results.measurement import Measurement, Plan, Size
 from iolab_client.results.summary import AGAIN
+from iolab_client.results.verdicts import CHECKS
 from iolab_client.servers import metrics
 from iolab_client.servers.address import connect
 from iolab_client.servers.admin import Unreachable
@@ -162,7 +163,7 @@ class Turn:
         with self.place.start(model) as started:
             yield started
 
-    def load(self, started: Started, *, at: float, expected: tuple[str, ...] = (), **asked: Any) -> Measurement:
+    def load(self, started: Started, *, at: float, expected: Collection[str] = (), **asked: Any) -> Measurement:
         """Load it, and note what that came to. `expected`: verdicts that are what the claim is about."""
         # A client's container for each load would take longer than the load.
         loader = self.bench.means.here if _is_reached(started) else self.place
@@ -170,14 +171,19 @@ class Turn:
             one = loader.load(started, self.bench.plan(**asked))
         except click.ClickException as error:
             raise PlaceFailed(error.message) from None
-        doubt = "" if one.verdict.word in (VALID, *expected) else f"{one.verdict.word}: {one.verdict.reason}"
-        self.note(at=at, doubt=doubt, **values_of(one))
+        self.note(at=at, doubt=_doubt(one, expected), **values_of(one))
         return one
 
     def note(self, *, at: float, doubt: str = "", **values: float) -> None:
         """Note values, with those of the same spot in this round."""
         kept = {name: float(f"{value:.{DIGITS}g}") for name, value in values.items()}
         self.bench.note(Point(side=self.side.name, at=at, round=self.round, values=kept, doubt=doubt))
+
+
+def _doubt(one: Measurement, expected: Collection[str]) -> str:
+    """The worst that speaks against a measurement, beside what is expected: that hides nothing else."""
+    found = ((word, finds(one)) for word, finds in CHECKS if word not in expected)
+    return next((f"{word}: {reason}" for word, reason in found if reason), "")
 
 
 def _is_reached(started: Started) -> bool:

@@ -8,12 +8,15 @@ import pytest
 
 from iolab.configs import load
 from iolab.registry import MODELS
-from iolab_client.compare.places import Processes
+from iolab_client.compare.places import Processes, Started
+from iolab_client.results.measurement import NOISY, STARVED, Machine, Measurement, Plan
+from iolab_client.servers.targets import Target
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
 from iolab_client.trial.bench import Bench, Means, Side, write_configs
 from iolab_client.trial.finding import CANNOT_TELL, HOLDS
 from iolab_client.trial.seen import Point
+from tests.client.runs import measurement
 
 
 @pytest.mark.parametrize("name", claims.names())
@@ -106,3 +109,26 @@ def test_what_is_noted_of_one_spot_is_one_point_in_the_order_of_the_sides(tmp_pa
     ]  # fmt: skip
     assert {str(point.values) for point in bench.points} == {"{'rate': 2.0, 'busy': 0.333333}"}
     assert trials.doubts(bench.points) == ["6 of 6 measurements were NOISY: others"]
+
+
+def test_a_verdict_that_is_expected_hides_no_other(tmp_path: Path) -> None:
+    busy = Machine(others=1.0, server_waited=0.5, generator_waited=0.5)
+    starved = measurement(answered_connections=3, machine=busy)
+    assert starved.verdict.word == STARVED
+
+    class Measured(Processes):
+        def load(self, started: Started, plan: Plan) -> Measurement:
+            return starved
+
+    place = Measured((0,), (0,))
+    bench = Bench(
+        Means(
+            place=place, here=place, everywhere=place, configs=tmp_path, quick=True, server_cpus=(0,), client_cpus=(0,),
+            seed=1,
+        )
+    )  # fmt: skip
+    started = Started(model=MODELS["epoll_loop"], target=Target(model=None, address=("127.0.0.1", 1)))
+    for expected, at in (((), 1), ((STARVED,), 2), ((STARVED, NOISY), 3)):
+        (turn,) = bench.turns(Side(name="a", model="epoll_loop"), twin=False, rounds=1)
+        turn.load(started, at=at, expected=expected)
+    assert [point.doubt.partition(":")[0] for point in bench.points] == [STARVED, NOISY, ""]
