@@ -32,11 +32,11 @@ def measure(bench: Bench) -> None:
                 limit = server.listening["limits"]["max_connections"]
                 if limit < clients:
                     continue
-                # All are to be served within the time, on a slow machine too.
-                seconds = bench.pick(1.0, 3.0)
+                # All are to be served within the time, on a slow machine too, and none is to be given up.
                 turn.load(
-                    server, at=clients, connections=clients, duration_seconds=seconds, expected=(STARVED, INCONSISTENT)
-                )
+                    server, at=clients, connections=clients, warmup_seconds=bench.pick(0.5, 3.0),
+                    duration_seconds=bench.pick(1.0, 5.0), timeout_seconds=60.0, expected=(STARVED, INCONSISTENT),
+                )  # fmt: skip
     # In a container the limit of threads is 512.
     if not {THREADS, COROUTINES} <= {point.side for point in bench.points}:
         least = bench.pick(QUICK, FULL)[0]

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from iolab_client.__main__ import main
+from iolab_client.experiments import pool_cap
 from iolab_client.trial import claim as claims
 from iolab_client.trial import trials
 from iolab_client.trial.finding import HOLDS
@@ -28,16 +29,15 @@ def test_without_a_name_it_tells_which_there_are_and_what_each_takes() -> None:
     assert [one["name"] for one in listed] == claims.names()
 
 
-def test_a_claim_is_tried_predicted_judged_and_told_again(tmp_path: Path) -> None:
+def test_a_claim_is_tried_predicted_judged_and_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_cap, "CLIENTS", (2, 8))
     asked = ("pool-cap", "--quick", "--predict", "--place", "processes", "--out", "made", "--json")
     result = run(*asked, typed="2\n")
     assert result.exit_code == 0, result.output
     (trial,) = json.loads(result.stdout)["trials"]
     assert (trial["name"], trial["finding"]["word"], trial["predicted"]) == ("pool-cap", "HOLDS", "FAILS")
     assert "What do you think?" in result.stderr
-    assert (
-        "you said FAILS. Of clients that stay, the pool of 4 answered 2 of 2, 4 of 4, 4 of 8, 4 of 16." in result.stderr
-    )
+    assert "you said FAILS. Of clients that stay, the pool of 4 answered 2 of 2, 4 of 8." in result.stderr
     (folder,) = (tmp_path / "made").iterdir()
     assert sorted(file.name for file in folder.iterdir()) == [trials.CLAIMS, "report.html"]
     page = (folder / "report.html").read_text()
