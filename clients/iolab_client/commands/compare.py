@@ -238,8 +238,8 @@ def _place(name: str | None, subjects: Sequence[Model], asked: Asked, pause: Seq
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the comparison; what comes later does not end the tidying up."""
+def interruptible(kept: str = "what was measured is kept") -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends what is done in the block; what comes later does not end the tidying up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -248,7 +248,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
-        click.echo("interrupted: tidying up; what was measured is kept", err=True)
+        click.echo(f"interrupted: tidying up; {kept}", err=True)
         raise KeyboardInterrupt
 
     before = [signal.signal(each, interrupt) for each in signals]

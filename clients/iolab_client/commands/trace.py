@@ -13,6 +13,7 @@ from rich.table import Table
 
 from iolab.program import WholeNumber
 from iolab.registry import MODELS, Model
+from iolab_client.commands.compare import EXIT_INTERRUPTED, interruptible
 from iolab_client.servers.targets import Wanted, configs_folder
 from iolab_client.terminal import screen
 from iolab_client.trace import telling
@@ -74,7 +75,12 @@ def command(
     A fresh server is started under strace; ptrace slows every call of it. Prints the system calls for each answer.
     """
     script = Script(clients=clients, messages=messages, wait_ms=wait_ms)
-    recordings = [_recorded(model, script, tries, containers=containers) for model in _subjects(models)]
+    subjects = _subjects(models)
+    try:
+        with interruptible("nothing is kept"):
+            recordings = [_recorded(model, script, tries, containers=containers) for model in subjects]
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
     timelines = [one.timeline for one in recordings]
     if raw:
         for one in recordings:

@@ -78,13 +78,12 @@ class Arrival:
 
 @dataclass(kw_only=True)
 class Strace:
-    """What a record tells. `processes` has the process of each thread, `parents` who started a process or thread."""
+    """What a record tells. `processes` has the process of each thread, by whose number it goes."""
 
     calls: list[Call] = field(default_factory=list)
     signals: list[Arrival] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
     processes: dict[int, int] = field(default_factory=dict)
-    parents: dict[int, int] = field(default_factory=dict)
     # When the record first and last has something of a thread; `ends` has those only that ended.
     begins: dict[int, float] = field(default_factory=dict)
     ends: dict[int, float] = field(default_factory=dict)
@@ -154,9 +153,8 @@ def _find_families(found: Strace) -> None:
     """Who is a thread of which process: by the calls that made them, in whose order a parent comes before its child."""
     for call in found.calls:
         if call.name in MAKES_TASKS and (child := call.number) is not None and child > 0:
-            found.parents[child] = call.thread
-            if "CLONE_THREAD" in call.arguments:
-                found.processes[child] = found.processes.setdefault(call.thread, call.thread)
+            whole = found.processes.setdefault(call.thread, call.thread)
+            found.processes[child] = whole if "CLONE_THREAD" in call.arguments else child
     for thread in found.begins:
         found.processes.setdefault(thread, thread)
 

@@ -41,7 +41,7 @@ class _Sheet:
         self.end = max(max(one.end for one in timelines), span or 0.0)
         self.scale = (RIGHT - LEFT) / (self.end - self.begin)
         self.fine = fine
-        self.y = 6.0
+        self.y = 3.0
         self.parts: list[str] = []
 
     def x(self, moment: float) -> float:
@@ -114,34 +114,27 @@ def draw(timelines: Sequence[Timeline], *, fine: bool = False, span: float | Non
 
 def _legend(sheet: _Sheet, timelines: Sequence[Timeline]) -> None:
     """What the bars mean, in two lines: the clients' and the threads'."""
-    wait = timelines[0].wait_ms
-    y = sheet.y + 12
-    sheet.text(8, y, f"client (each answer takes {wait} ms)", "u")
+    bars = [("k q", "asked, nobody has read it", 22), ("k a", "read, not answered yet", 22), ("k b", "answered", 3.5)]
+    _legend_line(sheet, f"client (each answer takes {timelines[0].wait_ms} ms)", bars)
+    waits = [(ink.CLASSES[kind], kind.value, 22.0) for kind in Kind if kind.waits]
+    runs = (ink.CLASSES[Kind.RUNS], "runs, or is ready to", 12)
+    x = _legend_line(sheet, "thread", [*waits, runs, ("k b", "moves a client's bytes", 2.5)])
+    ends = f"x1={_at(x)} y1={_at(sheet.y)} x2={_at(x + 12)} y2={_at(sheet.y - 9)}"
+    sheet.add(f'<line class="w" {ends} marker-end="url(#tip)"/>')
+    sheet.text(x + 18, sheet.y, "wakes", "u")
+    sheet.y += 8
+
+
+def _legend_line(sheet: _Sheet, whose: str, bars: Iterable[tuple[str, str, float]]) -> float:
+    """A line of the legend: classes, words and width of each bar. Returns where the next one would be."""
+    sheet.y += LINE
+    sheet.text(8, sheet.y, whose, "u")
     x = LEFT + 42
-    for names, words, width in (
-        ("k q", "asked, nobody has read it", 22),
-        ("k a", "read, not answered yet", 22),
-        ("k b", "answered", 3.5),
-    ):
-        sheet.add(f"<rect{_class(names)} x={_at(x)} y={_at(y - 9)} width={_at(width)} height={_at(10)}/>")
-        sheet.text(x + width + 4, y, words, "u")
+    for names, words, width in bars:
+        sheet.add(f"<rect{_class(names)} x={_at(x)} y={_at(sheet.y - 9)} width={_at(width)} height={_at(10)}/>")
+        sheet.text(x + width + 4, sheet.y, words, "u")
         x += width + 14 + len(words) * 4.9
-    y += LINE
-    sheet.text(8, y, "thread", "u")
-    x = LEFT + 42
-    for names, words, width in (
-        ("s", "waits for sockets", 22),
-        ("c", "waits for the clock", 22),
-        ("o", "waits for another thread", 22),
-        ("r", "runs, or is ready to", 12),
-        ("k b", "moves a client's bytes", 2.5),
-    ):
-        sheet.add(f"<rect{_class(names)} x={_at(x)} y={_at(y - 9)} width={_at(width)} height={_at(10)}/>")
-        sheet.text(x + width + 4, y, words, "u")
-        x += width + 14 + len(words) * 4.9
-    sheet.add(f'<line class="w" x1={_at(x)} y1={_at(y)} x2={_at(x + 12)} y2={_at(y - 9)} marker-end="url(#tip)"/>')
-    sheet.text(x + 18, y, "wakes", "u")
-    sheet.y = y + 8
+    return x
 
 
 def _panel(sheet: _Sheet, one: Timeline) -> None:
@@ -221,6 +214,9 @@ def _thread(sheet: _Sheet, lane: ThreadLane, name: str, passages: Sequence[Passa
                 last[stretch.client] = place
                 names = f"{ink.hue(stretch.client)} b"
                 sheet.bar(names, stretch.start, stretch.end, y - 2, THREAD_BAR + 4, stretch.text, 2.2)
+    for moment, signal in lane.signals:
+        sheet.bar("k b", moment, moment, y - 2, THREAD_BAR + 4, f"takes {signal}", 1.2)
+        sheet.text(sheet.x(moment) + 2, y + 4, signal, "u l")
     own = [one for one in passages if one.reader == one.replier == lane.key and one.read and one.replied]
     shown = sorted({one.client for one in own})
     for one in own:

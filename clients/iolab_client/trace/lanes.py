@@ -58,12 +58,16 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadLane:
-    """A thread, from when it is first seen to its end. `key` tells it from all others of the timeline."""
+    """A thread, from when it is first seen to its end. `key` tells it from all others of the timeline.
+
+    `signals` are the names of those that it took, and when.
+    """
 
     key: str
     name: str
     process: str
     stretches: tuple[Stretch, ...]
+    signals: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +139,10 @@ def timeline(model: str, wait_ms: int, visits: Sequence[Visit], records: Sequenc
             found.quiet.append(Quiet(name=thread.name, call=names.pop()))
         elif stretches:
             process = thread.process if several else ""
-            found.lanes.append(ThreadLane(key=thread.key, name=thread.name, process=process, stretches=stretches))
+            took = tuple((shown(one.moment), one.name) for one in thread.signals)
+            found.lanes.append(
+                ThreadLane(key=thread.key, name=thread.name, process=process, stretches=stretches, signals=took)
+            )
     found.passages = list(_passages(visits, threads, shown))
     found.wakes = [
         Wake(sender=by.key, sent=shown(sent), receiver=of.key, woken=shown(woken), through=through)

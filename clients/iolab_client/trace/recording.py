@@ -67,6 +67,8 @@ class Recording:
 
 def record(model: Model, script: Script, configs: Path | None) -> Recording:
     """Start the model under strace as a process of this machine, ask it, stop it. Raises CannotTrace."""
+    if os.environ.get("IOLAB_IN_COMPOSE") == "1":
+        raise CannotTrace("the client's container starts no servers; run `.venv/bin/iolab-client trace` on the machine")
     if shutil.which(STRACE[0]) is None:
         raise CannotTrace(refusal.NO_STRACE)
     with tempfile.TemporaryDirectory(prefix="iolab-trace-") as name:

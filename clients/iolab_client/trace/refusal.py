@@ -8,6 +8,8 @@ from pathlib import Path
 
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 NO_STRACE = "there is no strace; install it: apt-get install strace"
+# To be traced by its parent is refused to a child: no matter of who traces whom.
+NOT_EVEN_A_CHILD = "PTRACE_TRACEME"
 REFUSED = re.compile(r"strace: .*(?:ptrace|PTRACE|attach|seize).*: (Operation not permitted|Permission denied)", re.I)
 
 
@@ -29,14 +31,14 @@ def reason(printed: str, *, attached: bool = False, yama: Path = YAMA) -> str | 
             f"ptrace is refused by yama (ptrace_scope is {scope}: children only); as root: sysctl"
             " kernel.yama.ptrace_scope=0, or trace processes, without --containers"
         )
-    if filtered():
+    if NOT_EVEN_A_CHILD in printed and (attached or filtered()):
         return (
-            "ptrace is refused by seccomp (this process has a filter); in a container: docker run --security-opt"
+            "ptrace is refused by seccomp (a filter is on the tracer); in a container: docker run --security-opt"
             " seccomp=unconfined, or a kernel from 4.8 on, where Docker's own profile allows it"
         )
     if attached:
-        return "ptrace is refused: the tracer runs as another user than the server; give both the same uid"
-    return "ptrace is refused, and neither by yama nor by seccomp: the user may not trace (another uid, or SELinux)"
+        return "ptrace is refused: the tracer is another user than the server; give both the same uid"
+    return "ptrace is refused, and neither by yama nor by seccomp: this user may not trace (SELinux: deny_ptrace)"
 
 
 def _scope(yama: Path) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iolab_client.trace import meaning
-from iolab_client.trace.calls import Call, Strace
+from iolab_client.trace.calls import Arrival, Call, Strace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class ThreadCalls:
     name: str
     process: str
     calls: list[Call]
+    signals: list[Arrival]
     begin: float
     end: float | None
     clients: Mapping[int, int]
@@ -49,6 +50,7 @@ def threads_of(record: Traced, clients: Mapping[int, int], window: tuple[float, 
             name=strace.names.get(thread) or record.part or f"thread {thread}",
             process=_process(record, thread),
             calls=found[thread],
+            signals=[one for one in strace.signals if one.thread == thread and window[0] <= one.moment <= window[1]],
             begin=strace.begins[thread],
             end=strace.ends.get(thread),
             clients=about,

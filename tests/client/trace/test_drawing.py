@@ -37,6 +37,11 @@ def test_a_picture_names_each_client_each_thread_and_each_wait() -> None:
     assert any("stop in rt_sigtimedwait" in text for text in shown)
 
 
+def test_a_signal_is_drawn_with_its_name() -> None:
+    took = "100 1700000001.020000 --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_TKILL, si_pid=1, si_uid=0} ---\n"
+    assert "SIGUSR1" in words(draw([of(took + LOOP)]))
+
+
 def test_every_picture_says_that_the_tracer_slows_the_calls() -> None:
     for timelines in ([of(LOOP)], [of(LOOP), of(HAND_OVER)], [of("")]):
         assert "ptrace slows every call" in " ".join(words(draw(timelines)))

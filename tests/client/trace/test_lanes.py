@@ -119,6 +119,12 @@ def test_a_record_without_a_call_draws_the_clients_alone() -> None:
     assert (found.lanes, found.calls, found.answers) == ([], {}, 2)
 
 
+def test_a_signal_is_in_the_lane_of_the_thread_that_took_it() -> None:
+    took = "100 1700000001.020000 --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_TKILL, si_pid=1, si_uid=0} ---\n"
+    (lane,) = of(took + LOOP).lanes
+    assert lane.signals == ((20.0, "SIGUSR1"),)
+
+
 def test_a_futex_and_an_eventfd_tell_who_wakes_whom() -> None:
     origin = Visit(client=1, port=1, came=1700000000.0005)
     origin.questions = [Question(text="", sent=1700000000.001, answered=1700000000.2)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations
@@ -21,6 +23,7 @@ from iolab_client.trace.calls import parse
 from iolab_client.trace.lanes import Passage
 from iolab_client.trace.recording import CannotTrace, Recording, Script, record
 from tests.support.missing import skip, skip_for_kernel
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 # Longer than any pause of a busy machine, so that what can overlap does.
 SCRIPT = Script(clients=2, messages=1, wait_ms=700)
@@ -148,6 +151,30 @@ def test_a_tracer_that_is_refused_is_explained(monkeypatch: pytest.MonkeyPatch, 
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ptrace is refused")
     assert result.stderr.count("\n") == 1
+
+
+def test_an_interrupt_leaves_no_tracer_and_no_server(recorded: Callable[[str], Recording]) -> None:
+    recorded("epoll_loop")
+    command = [sys.executable, "-P", "-m", "iolab_client", "trace", "epoll_loop", "-c", "16", "--wait-ms", "2000"]
+    tracing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    own = psutil.Process(tracing.pid)
+
+    def server() -> list[psutil.Process]:
+        return [child for child in own.children(recursive=True) if child.name() == "epoll_loop"]
+
+    eventually(server, "the server is there")
+    family = own.children(recursive=True)
+    tracing.terminate()
+    _, said = tracing.communicate(timeout=DEADLINE_SECONDS)
+    assert (tracing.returncode, said) == (130, "interrupted: tidying up; nothing is kept\n")
+    assert [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_the_clients_container_says_where_to_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOLAB_IN_COMPOSE", "1")
+    result = invoke("epoll_loop")
+    assert result.exit_code == 1
+    assert "on the machine" in result.stderr
 
 
 def test_without_an_engine_containers_are_refused_with_the_way_out() -> None:
