@@ -75,7 +75,12 @@ def test_a_call_ends_with_its_thread() -> None:
 
 
 def test_a_thread_that_is_killed_in_a_call_ends_it() -> None:
-    (call,) = calls("7 10.0 futex(0x1, FUTEX_WAIT, 0, NULL <unfinished ...>\n7 10.4 +++ killed by SIGKILL +++")
+    text = """\
+7 10.0 futex(0x1, FUTEX_WAIT, 0, NULL <unfinished ...>
+7 10.4 +++ killed by SIGKILL +++
+8 99.0 getpid() = 8 <0.000010>
+"""
+    call, _ = calls(text)
     assert (call.name, call.result, call.end) == ("futex", "?", 10.4)
 
 
@@ -119,6 +124,16 @@ def test_names_and_processes_that_were_known_before_hold_until_a_thread_says_els
     assert found.names == {7: "stop", 8: "epoll_loop", 9: "client"}
 
 
+def test_a_call_that_its_threads_end_came_before_is_none() -> None:
+    text = """\
+7 10.0 ???( <unfinished ...>
+8 10.1 exit_group(0) = ?
+7 10.2 <... ??? resumed>) = ?
+7 10.3 +++ exited with 0 +++
+"""
+    assert [call.name for call in calls(text)] == ["exit_group"]
+
+
 def test_a_second_half_without_a_first_is_a_call_of_no_known_begin() -> None:
     call = only("7 12.0 <... epoll_wait resumed>[], 64, -1) = 0 <2.000000>")
     assert (call.name, call.number) == ("epoll_wait", 0)
@@ -149,8 +164,8 @@ def test_a_thread_has_the_name_that_it_gave_itself_last() -> None:
 1 1.4 clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 3 <0.000010>
 3 1.5 prctl(PR_SET_NAME, "bio_close_file") = 0 <0.000010>
 1 1.6 fork() = 4 <0.000010>
-4 1.7 execve("/no/such", ["such"], 0x7f /* 9 vars */) = -1 ENOENT (No such file or directory) <0.000010>
-4 1.8 execve("/usr/bin/valkey-server", ["valkey-server"], 0x7f /* 9 vars */) = 0 <0.000010>
+4 1.7 execve("/usr/bin/valkey-server", ["valkey-server"], 0x7f /* 9 vars */) = 0 <0.000010>
+4 1.8 execve("/no/such", ["such"], 0x7f /* 9 vars */) = -1 ENOENT (No such file or directory) <0.000010>
 5 1.9 write(3</proc/1/task/5/comm>, "a\\303\\244\\n\\"", 5) = 5 <0.000010>
 """
     names = parse(text.splitlines()).names

@@ -137,6 +137,27 @@ def test_a_futex_and_an_eventfd_tell_who_wakes_whom() -> None:
     assert all(one.woken >= one.sent for one in wakes)
 
 
+def test_nobody_wakes_himself() -> None:
+    text = """\
+1 1700000000.000000 futex(0x7f10, FUTEX_WAIT_PRIVATE, 0, NULL) = 0 <0.050000>
+1 1700000000.050050 futex(0x7f10, FUTEX_WAKE_PRIVATE, 1) = 1 <0.000010>
+"""
+    assert of(text, [Visit(client=1, port=1, came=1700000000.0, questions=VISITS[0].questions)]).wakes == []
+
+
+def test_each_message_of_a_client_is_read_by_a_call_of_its_own() -> None:
+    first, last = visit(1, 40001, 0.0002, 0.0512), visit(1, 40001, 0.2, 0.3)
+    both = Visit(client=1, port=40001, came=first.came, questions=[*first.questions, *last.questions])
+    again = """\
+100 1700000001.210000 recvfrom(5<TCP:[127.0.0.1:8004->127.0.0.1:40001]>, "a", 65536, 0, NULL, NULL) = 1 <0.000020>
+100 1700000001.290000 sendto(5<TCP:[127.0.0.1:8004->127.0.0.1:40001]>, "A", 1, 0, NULL, 0) = 1 <0.000020>
+"""
+    lines = [line for line in LOOP.splitlines() if ":40002" not in line]
+    one, two = of("\n".join([*lines[:-6], again]), [both]).passages
+    assert (one.read, one.replied) == (0.92, 51.1)
+    assert (two.read, two.replied) == (210.02, 290.0)
+
+
 def test_both_ends_of_a_connection_tell_who_wakes_whom_across_processes() -> None:
     text = """\
 1 1700000000.000000 recvfrom(4<UNIX-STREAM:[11->22]>,  <unfinished ...>

@@ -68,6 +68,7 @@ def test_the_call_under_the_pointer_is_shown(opened: Opened) -> None:
     shown = opened.page
     assert shown.locator("#said").is_hidden()
     wait(shown, "clock_nanosleep").hover(position={"x": 120, "y": 5})
+    assert shown.locator("#said").is_visible()
     assert "50.0 ms: clock_nanosleep(CLOCK_MONOTONIC" in shown.inner_text("#said")
 
 

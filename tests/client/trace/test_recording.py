@@ -16,12 +16,13 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from iolab.configs import load
 from iolab.registry import MODELS
 from iolab_client.__main__ import main
 from iolab_client.trace import refusal
 from iolab_client.trace.calls import parse
 from iolab_client.trace.lanes import Passage
-from iolab_client.trace.recording import CannotTrace, Recording, Script, record
+from iolab_client.trace.recording import CannotTrace, Recording, Script, record, write_configs
 from tests.support.missing import skip, skip_for_kernel
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -29,7 +30,7 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 SCRIPT = Script(clients=2, messages=1, wait_ms=700)
 # What the importer of https://ui.perfetto.dev reads: a thread, seconds since the epoch, and a call or a half of one.
 PERFETTO = re.compile(
-    r"\d{1,9} +\d{10}\.\d{6} (\w+\(.*(= .+|<unfinished \.\.\.>|<detached \.\.\.>)|<\.\.\. \w+ resumed>.*)"
+    r"\d{1,9} +\d{10}\.\d{6} ([\w?]+\(.*(= .+|<unfinished \.\.\.>|<detached \.\.\.>)|<\.\.\. [\w?]+ resumed>.*)"
 )
 
 pytestmark = [pytest.mark.targets("process"), pytest.mark.xdist_group("traces")]
@@ -60,9 +61,27 @@ def overlap(passages: list[Passage]) -> bool:
     return any(one[0] < other[1] and other[0] < one[1] for one, other in combinations(times, 2))
 
 
+def test_the_settings_are_the_users_but_for_the_wait_and_for_how_many_processes_a_picture_has_room(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "users" / "models").mkdir(parents=True)
+    (tmp_path / "users" / "defaults.yaml").write_text("backlog: 7\nwork: {cpu_us: 3}\n")
+    own = tmp_path / "users" / "models" / "prefork_epoll.yaml"
+    own.write_text("port: 9000\nprocesses: null\nwork: {wait_ms: 1}\n")
+    model = MODELS["prefork_epoll"]
+    folder = write_configs(model, Script(wait_ms=20), tmp_path / "users", tmp_path / "first")
+    settings = load(model, folder)
+    assert (settings.backlog, settings.port, settings.processes) == (7, 9000, 2)
+    assert (settings.work.wait_ms, settings.work.cpu_us) == (20, 3)
+    own.write_text("port: 9000\nprocesses: 5\n")
+    assert load(model, write_configs(model, Script(), tmp_path / "users", tmp_path / "second")).processes == 5
+    assert load(model, write_configs(model, Script(), None, tmp_path / "third")).work.wait_ms == 50
+
+
 def test_a_loop_answers_one_after_the_other_in_one_thread(recorded: Callable[[str], Recording]) -> None:
     timeline = recorded("epoll_loop").timeline
     assert not overlap(timeline.passages)
+    assert all(passage.answered - passage.sent >= SCRIPT.wait_ms for passage in timeline.passages)
     assert {passage.reader for passage in timeline.passages} == {timeline.lanes[0].key}
     assert [lane.name for lane in timeline.lanes] == ["epoll_loop"]
 
@@ -153,16 +172,17 @@ def test_a_tracer_that_is_refused_is_explained(monkeypatch: pytest.MonkeyPatch, 
     assert result.stderr.count("\n") == 1
 
 
-def test_an_interrupt_leaves_no_tracer_and_no_server(recorded: Callable[[str], Recording]) -> None:
+@pytest.mark.parametrize("name", ["strace", "epoll_loop"])
+def test_an_interrupt_leaves_no_tracer_and_no_server(recorded: Callable[[str], Recording], name: str) -> None:
     recorded("epoll_loop")
     command = [sys.executable, "-P", "-m", "iolab_client", "trace", "epoll_loop", "-c", "16", "--wait-ms", "2000"]
     tracing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     own = psutil.Process(tracing.pid)
 
-    def server() -> list[psutil.Process]:
-        return [child for child in own.children(recursive=True) if child.name() == "epoll_loop"]
+    def begun() -> list[psutil.Process]:
+        return [child for child in own.children(recursive=True) if child.name() == name]
 
-    eventually(server, "the server is there")
+    eventually(begun, f"{name} is there")
     family = own.children(recursive=True)
     tracing.terminate()
     _, said = tracing.communicate(timeout=DEADLINE_SECONDS)
