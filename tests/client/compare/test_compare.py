@@ -183,15 +183,15 @@ def test_the_command_writes_a_bundle_and_prints_the_places(tmp_path: Path) -> No
 
 def test_a_missed_threshold_is_exit_99_and_names_the_model(tmp_path: Path) -> None:
     arguments = ["compare", "epoll-loop", *TINY, "--rounds", "1", "--unchecked", "--out", str(tmp_path)]
-    result = CliRunner().invoke(main, [*arguments, "--fail-if", "rate>1"])
+    result = CliRunner().invoke(main, [*arguments, "--fail-if", "rate<1M"])
     assert result.exit_code == 99, result.output
-    assert "threshold missed: epoll_loop, 2 connections, 64 B, in 1 of 1 rounds: rate>1" in result.stderr
+    assert "threshold missed: epoll_loop, 2 connections, 64 B, in 1 of 1 rounds: rate<1M" in result.stderr
 
 
 def test_the_yardstick_itself_misses_no_threshold() -> None:
     with Watched() as place:
         run = Comparison(asked(), [], place, "compare").measure()
-    threshold = ThresholdType().convert("rate>1", None, None)
+    threshold = ThresholdType().convert("rate<1M", None, None)
     assert list(commands.missed_thresholds(run, [threshold])) == []
 
 
