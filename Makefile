@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled; and strace, where it is asked for.
-.PHONY: up down test check bench image claims paths timelines lock clean
+.PHONY: up down test check bench image claims paths timelines stack lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -28,6 +28,9 @@ image:  # the image `iolab`, which has every model: docker run --publish 127.0.0
 
 timelines:  # record every model under strace again, and draw the pictures of docs/; make timelines ARGS=epoll_loop
 	@scripts/timelines.sh $(ARGS)
+
+stack:  # deploy/stack.yml from docker-compose.yml: the models on the nodes of a swarm
+	@scripts/stack.sh
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Valkey for one project: in memory only, with a password that is made at the first start and kept in a mounted volume.
+# Valkey for one project: in memory only, with the password in a file that is given, or else with one that is made at the
+# first start and kept in a mounted volume.
 set -euo pipefail
 umask 077
 
-password=/run/broker/password
+password=${IOLAB_BROKER_PASSWORD_FILE:-/run/broker/password}
 if [ ! -s "$password" ]; then
     head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$password.new"
     mv "$password.new" "$password"

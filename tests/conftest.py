@@ -27,6 +27,8 @@ DOCKER_GROUPS = {
     "test_stop": "docker stop and settings",
     "test_settings": "docker stop and settings",
     "test_task_queue": "docker task_queue",
+    "test_generators": "docker machines",
+    "test_swarm": "docker machines",
 }
 
 

@@ -32,6 +32,11 @@ def test_every_model_is_a_service_and_every_service_is_a_model_or_known() -> Non
     assert services - {"playground"} == {name for model in MODELS.values() for name in (model.service, *model.parts)}
 
 
+def test_the_stack_is_what_is_made_of_the_compose_file() -> None:
+    made = subprocess.run([sys.executable, "scripts/stack.py"], cwd=ROOT, capture_output=True, timeout=60, check=True)
+    assert (ROOT / "deploy" / "stack.yml").read_bytes() == made.stdout, "deploy/stack.yml is old: make stack"
+
+
 def test_every_model_has_its_config_and_no_config_is_left_over() -> None:
     assert {file.stem for file in (ROOT / "configs" / "models").iterdir()} == set(MODELS)
 
