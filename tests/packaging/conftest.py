@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -40,18 +41,22 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     """An environment that has the wheel, and beside it an empty folder to use it in.
 
     What it depends on is borrowed from the environment of the tests, so that nobody needs a network. The checkout is
-    not: its place is told there by a .pth file, and those of a borrowed folder are not read.
+    not: its place is told there by a .pth file, and those of a borrowed folder are not read. With $IOLAB_PYTHON, which
+    is another interpreter, the dependencies are installed for that one.
     """
     folder = tmp_path_factory.mktemp("installed")
     environment = folder / "environment"
     if not UV.exists():
         skip(f"there is no {UV.relative_to(CHECKOUT)}: make check")
+    other = os.environ.get("IOLAB_PYTHON")
+    needs = [f"{wheel}[all]", "pytest"] if other else ["--offline", "--no-deps", str(wheel)]
     for command in (
-        ["venv", "--python", sys.executable, str(environment)],
-        ["pip", "install", "--offline", "--no-deps", "--python", str(environment), str(wheel)],
+        ["venv", "--python", other or sys.executable, str(environment)],
+        ["pip", "install", "--python", str(environment), *needs],
     ):
         subprocess.run([UV, *command], check=True, capture_output=True, timeout=BUILD_SECONDS)
-    (packages,) = environment.glob("lib/python3*/site-packages")
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    if not other:
+        (packages,) = environment.glob("lib/python3*/site-packages")
+        (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (folder / "empty").mkdir()
     return Installed(environment / "bin", folder / "empty")
