@@ -1,6 +1,6 @@
 # The commands of the README. Each sets up what it needs first; nothing is installed outside the checkout
 # but debootstrap, and that only where the base image cannot be pulled; and strace, where it is asked for.
-.PHONY: up down test check bench image claims paths timelines stack lock clean
+.PHONY: up down test check bench image claims paths timelines screenshots stack lock clean
 
 up:     # every model in a container of its own (no engine: as plain processes)
 	@scripts/up.sh
@@ -31,6 +31,9 @@ timelines:  # record every model under strace again, and draw the pictures of do
 
 stack:  # deploy/stack.yml from docker-compose.yml: the models on the nodes of a swarm
 	@scripts/stack.sh
+
+screenshots:  # docs/playground/*.png of a playground that runs: make up, or make screenshots ARGS=http://127.0.0.1:8080
+	@scripts/screenshots.sh $(ARGS)
 
 lock:   # requirements.lock from pyproject.toml; make lock ARGS=--upgrade
 	@scripts/lock.sh $(ARGS)

@@ -96,10 +96,9 @@ class Playground:
         return web.json_response(told)
 
     def _links(self, lesson: Lesson) -> list[dict[str, str]]:
-        """Where to read on: each model's page and timeline, and the claim's trial; of those that there are."""
-        links = [(f"{slug}: its page", f"models/{slug}.md", "") for slug in lesson.models()]
-        links += [(f"{slug}: its timeline", f"timelines/{slug}.svg", "") for slug in lesson.models()]
-        links.append(("All timelines", "timelines.md", ""))
+        """Where to read on: each model's page with its timeline, and the claim's trial; of those that there are."""
+        links = [(f"{slug}: its page and timeline", f"models/{slug}.md", "") for slug in lesson.models()]
+        links.append(("All timelines, side by side", "timelines.md", ""))
         if lesson.claim:
             links.append((f"The claim on trial: {lesson.claim}", "claims.md", f"#{lesson.claim}"))
         return [

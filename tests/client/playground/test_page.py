@@ -127,8 +127,9 @@ def test_a_lesson_runs_to_its_end_and_the_dial_slows_a_loop_but_not_a_pool(opene
     # What it has opened is ended, and its dials are back.
     page.wait_for_selector("#opened-none:not([hidden])")
     page.wait_for_selector("#card-epoll_loop .dial:empty", state="attached")
-    page.get_by_role("link", name="epoll_loop: its page").click()
+    page.get_by_role("link", name="epoll_loop: its page and timeline").click()
     page.wait_for_selector("h1:has-text('Epoll loop')")
+    assert page.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
 def test_a_lesson_is_done_with_the_keyboard_alone(opened: Opened) -> None:
