@@ -17,7 +17,7 @@ from iolab.registry import MODELS
 from iolab.server.listener import listen
 from iolab.server.server import Server
 from iolab.server.stop import Stop
-from iolab.settings import Settings
+from iolab.settings import Settings, WorkDial
 from iolab.sockets.completion import CompletionConnection, ring_for
 from iolab_client.contract import peers
 from tests.support.missing import skip
@@ -26,7 +26,8 @@ from tests.support.missing import skip
 class Round:
     """A connection whose peer sends small messages, and what its ring brings."""
 
-    def __init__(self, ring: Ring, connection: CompletionConnection, peer: socket.socket) -> None:
+    def __init__(self, server: Server, ring: Ring, connection: CompletionConnection, peer: socket.socket) -> None:
+        self.server = server
         self.ring = ring
         self.peer = peer
         self._connection = connection
@@ -82,7 +83,7 @@ def a_round() -> Iterator[Round]:
         sock = next(server.admission.accept_some())
         stack.enter_context(sock)
         ring = stack.enter_context(closing(ring_for(server)))
-        yield Round(ring, CompletionConnection(server, sock, ring), peer)
+        yield Round(server, ring, CompletionConnection(server, sock, ring), peer)
 
 
 def test_answers_of_one_round_are_sent_in_their_order_and_none_twice(a_round: Round) -> None:
@@ -93,6 +94,24 @@ def test_answers_of_one_round_are_sent_in_their_order_and_none_twice(a_round: Ro
     assert a_round.go_on(completions)
 
     assert a_round.answer(11) == b"ONETWOTHREE"
+    a_round.end()
+
+
+@pytest.mark.parametrize("turned_back", [False, True])
+def test_what_is_on_its_way_when_the_work_dial_is_turned_keeps_its_order(a_round: Round, turned_back: bool) -> None:
+    completions = []
+    for data in (b"one", b"two", b"three"):
+        a_round.peer.sendall(data)
+        completions += a_round.come()
+    a_round.server.turn(WorkDial(wait_ms=20))
+    assert a_round.go_on(completions[:1])
+    if turned_back:
+        a_round.server.turn(WorkDial())
+    assert a_round.go_on(completions[1:])
+
+    assert a_round.answer(11) == b"ONETWOTHREE"
+    assert a_round.ask(b"later") == b"LATER"
+    assert a_round.ask(b"large" * 1000) == b"LARGE" * 1000
     a_round.end()
 
 
