@@ -81,4 +81,4 @@ def test_it_is_published_on_loopback_and_is_as_powerless_as_the_models(
 def test_a_name_that_was_pointed_here_is_refused_there_too(published: Address) -> None:
     with connect(published) as peer:
         peer.sendall(b"GET / HTTP/1.0\r\nHost: evil.example:8080\r\n\r\n")
-        assert peer.recv(12) == b"HTTP/1.1 403"
+        assert peer.recv(12) == b"HTTP/1.0 403"
