@@ -17,7 +17,7 @@ SETTLE_SECONDS = 60.0
 RECOVER_SECONDS = 10.0
 NOT_STARTED = (
     "the engine says why above; an address already in use: stop who has it, "
-    "or name another port in configs/models/ and run `make up` again"
+    "or name another port in its file below configs/ and run `make up` again"
 )
 
 

@@ -37,7 +37,7 @@ class Launcher:
         self._environment = environment(folder, {"IOLAB_RUN_DIR": str(self.run_files), **variables})
         self.configs = folder / "configs"
         shutil.copytree(CHECKOUT / "configs", self.configs)
-        self.ports = {slug: free_port() for slug in slugs}
+        self.ports = dict(zip(slugs, free_ports(len(slugs)), strict=True))
         for slug in slugs:
             self.configure(slug)
 
@@ -108,9 +108,11 @@ class Launcher:
             return False
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all of them at once: so no two are the same."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in held]
 
 
 def family(pids: list[int]) -> list[psutil.Process]:

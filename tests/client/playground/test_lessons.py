@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +82,37 @@ def test_a_lesson_that_cannot_be_done_is_one_line(change: dict[str, object], com
         load_lessons(tmp_path)
     assert "2-bad.yaml: " in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "code", "words"),
+    [
+        ("lessons/1-bad.yaml", "title: x", 2, "lessons/1-bad.yaml: question: is missing; expected text of 1 to 2000"),
+        ("playground.yaml", "pages: 0", 2, "playground.yaml: pages: got 0, expected an integer from 1 to 1000"),
+        (
+            "playground.yaml",
+            "port: {taken}",
+            1,
+            "address already in use; stop what listens there, or name another port",
+        ),
+    ],
+)
+def test_the_command_ends_with_one_line_where_it_cannot_serve(
+    tmp_path: Path, file: str, text: str, code: int, words: str
+) -> None:
+    (tmp_path / "lessons").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / file).write_text(text.format(taken=taken.getsockname()[1]))
+        run = subprocess.run(
+            [sys.executable, "-P", "-m", "iolab_client", "playground"],
+            env=os.environ | {"IOLAB_CONFIGS": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert run.returncode == code
+    assert words in run.stderr
+    assert run.stderr.count("\n") == 1
 
 
 def test_without_a_folder_there_are_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from axe_playwright_python.sync_playwright import Axe
 from iolab_client.contract import peers
 from tests.support.browser import Opened, chromium
 from tests.support.launcher import CHECKOUT, Launcher
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, for_a_while
 
 SLUGS = ("epoll_loop", "epoll_pool", "prefork_epoll", "playground")
 MILLISECONDS = 60_000
@@ -27,7 +27,7 @@ NARROW = {"width": 360, "height": 800}
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """Three models and the playground."""
     launcher = Launcher(tmp_path_factory.mktemp("up"), SLUGS, IOLAB_DOCS=str(CHECKOUT / "docs"), IOLAB_HANDS_ON="1")
-    launcher.configure("playground", look_seconds=0.2)
+    launcher.configure("playground", look_seconds=0.4)
     launcher.up()
     yield launcher
     code, _, errors = launcher.run("down")
@@ -211,6 +211,20 @@ def test_a_server_that_is_stopped_meanwhile_is_seen_to_go_and_to_come_back(opene
     code, _, errors = up.run("up", "--detach", "epoll_pool")
     assert code == 0, errors
     page.wait_for_selector("#card-epoll_pool[data-state=running]")
+
+
+def test_a_page_that_nobody_sees_has_no_stream_and_comes_back(opened: Opened, up: Launcher) -> None:
+    """A browser has six connections to a server: the seventh tab would wait for ever."""
+    page = opened.page
+    see = "hidden => {Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    see += "document.dispatchEvent(new Event('visibilitychange'))}"
+    page.evaluate(see, True)
+    with up.connect("epoll_loop"):
+        # It is told nothing: the client that has come is not seen, until somebody looks.
+        for _ in for_a_while(1.5):
+            assert figure(page, "epoll_loop", "open") == "0"
+        page.evaluate(see, False)
+        eventually(lambda: figure(page, "epoll_loop", "open") == "1", "it follows again")
 
 
 def test_ten_pages_at_once_all_move(browser: Any, up: Launcher) -> None:

@@ -6,14 +6,31 @@ crypto.getRandomValues(digits);
 /** This page's name for itself: what it opens is ended when it has been away for a minute. */
 export const page = Array.from(digits, (digit) => digit.toString(16).padStart(2, "0")).join("");
 
-/** Call `take` with each snapshot, and `tell` with the state of the connection: connecting, live or lost. */
+/**
+ * Call `take` with each snapshot, and `tell` with the state of the connection: live or lost.
+ *
+ * A page that nobody sees has none: a browser has six connections to a server at most, for all its tabs together.
+ */
 export function follow(take, tell) {
-  const stream = new EventSource(`/events?page=${page}`);
-  stream.addEventListener("open", () => tell("live"));
-  stream.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  stream.addEventListener("error", () => {
-    tell("lost");
-    // Refused, because too many pages are open, say: the browser gives up, and we ask again.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(() => follow(take, tell), 3000);
-  });
+  let stream = null;
+  const close = () => {
+    stream?.close();
+    stream = null;
+  };
+  const open = () => {
+    if (document.hidden || stream) return;
+    const opened = (stream = new EventSource(`/events?page=${page}`));
+    opened.addEventListener("open", () => tell("live"));
+    opened.addEventListener("message", (event) => take(JSON.parse(event.data)));
+    opened.addEventListener("error", () => {
+      tell("lost");
+      // Refused, because too many pages are open, say: the browser gives up, and we ask again.
+      if (opened.readyState === EventSource.CLOSED && stream === opened) {
+        close();
+        setTimeout(open, 3000);
+      }
+    });
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  open();
 }
