@@ -254,6 +254,7 @@ def test_what_is_merged_is_shown_judged_and_failed_like_a_load(tmp_path: Path) -
         (["--merge", "a.json", "b.json"], "a.json: no such file or directory"),
         (["--merge", "a.json", "b.json", "-c", "64"], "--connections plans a load"),
         (["-R", "10", "--merge", "a.json", "b.json"], "--rate plans a load"),
+        (["--on", "tcp://a:1", "--merge", "a.json", "b.json"], "--on plans a load"),
     ],
 )
 def test_who_names_no_server_or_no_files_is_told_so_in_one_line(arguments: list[str], words: str) -> None:

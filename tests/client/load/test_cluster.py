@@ -29,20 +29,30 @@ SHORT = Plan(connections=7, rate=210.0, duration_seconds=0.5, warmup_seconds=0.1
 
 
 @pytest.fixture(scope="module")
-def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A scheduler with three workers, each a thread of this process that is reached by TCP."""
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Any]]:
+    """Starts a scheduler with so many workers, each a thread of this process that is reached by TCP."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=3,
-        memory_limit=0,
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp://",
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-    ) as made:
+    def start(workers: int) -> Any:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        )
+
+    with dask.config.set(temporary_directory=str(tmp_path_factory.mktemp("dask"))):
+        yield start
+
+
+@pytest.fixture(scope="module")
+def dask(start: Callable[[int], Any]) -> Iterator[Any]:
+    """A scheduler with three workers."""
+    with start(3) as made:
         yield made
 
 
@@ -88,10 +98,19 @@ def test_a_plan_with_too_little_for_each_process_cannot_be(asked: dict[str, int]
         cluster.split(Plan(**asked), 3)  # type: ignore[arg-type]
 
 
-def test_three_workers_load_one_server_and_are_told_of_as_one(dask: Any, honest: Fake) -> None:
+def test_three_workers_load_one_server_and_begin_when_the_last_one_is_connected(dask: Any) -> None:
+    open_at_each_request: list[int] = []
+
+    def converse(fake: Fake, sock: socket.socket) -> None:
+        while data := sock.recv(fakes.READ_BYTES):
+            open_at_each_request.append(len(fake.open))
+            sock.sendall(data.upper())
+
     told: list[Progress] = []
-    one = cluster.run(dask.scheduler_address, show(honest.address), SHORT, told.append)
-    assert (one.subject, one.errors.total) == (show(honest.address), 0)
+    with serving(converse) as fake:
+        one = cluster.run(dask.scheduler_address, show(fake.address), SHORT, told.append)
+    assert open_at_each_request[0] == 7
+    assert (one.subject, one.errors.total) == (show(fake.address), 0)
     assert one.plan.rate == pytest.approx(210.0)
     assert (one.plan.connections, one.plan.processes) == (7, 3)
     assert one.answered_connections == 7
@@ -121,20 +140,6 @@ def test_they_begin_together_as_the_server_sees(dask: Any, tmp_path: Path) -> No
             server.terminate()
     assert one.subject == "epoll_loop"
     assert one.server.answers == pytest.approx(one.answers, rel=0.3)
-
-
-def test_nobody_begins_before_the_last_one_is_connected(dask: Any) -> None:
-    seen: list[tuple[int, bool]] = []
-
-    def converse(fake: Fake, sock: socket.socket) -> None:
-        while data := sock.recv(fakes.READ_BYTES):
-            with fake.lock:
-                seen.append((len(fake.open), bool(data)))
-            sock.sendall(data.upper())
-
-    with serving(converse) as fake:
-        cluster.run(dask.scheduler_address, show(fake.address), SHORT)
-    assert seen[0][0] == 7
 
 
 def test_the_command_shows_it_as_a_load(dask: Any, honest: Fake) -> None:
@@ -248,13 +253,8 @@ def test_what_is_no_address_of_a_scheduler_is_a_usage_error(address: str) -> Non
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_scheduler_without_workers_says_what_to_do() -> None:
-    from distributed import LocalCluster
-
-    empty = LocalCluster(
-        n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    )
-    with empty:
+def test_a_scheduler_without_workers_says_what_to_do(start: Callable[[int], Any]) -> None:
+    with start(0) as empty:
         result = load_on(empty.scheduler_address, "epoll_loop")
     assert result.exit_code == 2
     assert f"start one on each machine, `dask worker {empty.scheduler_address}`" in result.stderr
