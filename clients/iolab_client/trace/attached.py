@@ -44,7 +44,7 @@ DETACH_SECONDS = 60.0
 # As services/tracer.sh tells who is there, and strace that it has him.
 THREAD = re.compile(r"thread (\d+) (\d+) (.*)")
 ATTACHED = re.compile(r"strace: Process (\d+) attached")
-BUILD = "build it: docker compose --profile trace build tracer"
+BUILD = "`docker compose --profile trace build` builds what is missing"
 
 
 def record_container(model: Model, script: Script, configs: Path | None) -> Recording:
@@ -79,8 +79,9 @@ def _asked(model: Model, script: Script, configs: Path) -> tuple[dict[str, tuple
                 visits = have_asked(model, started.target.address, script)
                 return {part: _text(tracer) for part, tracer in tracers.items()}, visits
     except PlaceFailed as error:
-        advice = f"; {BUILD}" if "No such image" in str(error) else ""
-        raise CannotTrace(f"{error}{advice}") from None
+        if "No such image" in str(error):
+            raise CannotTrace(f"{str(error).partition(';')[0]}; {BUILD}") from None
+        raise CannotTrace(str(error)) from None
 
 
 @contextlib.contextmanager

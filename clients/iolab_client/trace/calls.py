@@ -63,9 +63,6 @@ class Call:
         """Whether it returned an error, EAGAIN among them."""
         return self.result.startswith("-1 ")
 
-    def __str__(self) -> str:
-        return f"{self.name}({self.arguments}) = {self.result}"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:

@@ -163,9 +163,7 @@ def _stretches(thread: ThreadCalls, window: tuple[float, float], shown: Clock) -
             continue
         if start > place:
             yield Stretch(kind=Kind.RUNS, start=shown(place), end=shown(start))
-        text = str(call)
-        if len(text) > SHOWN_CHARACTERS:
-            text = f"{text[:SHOWN_CHARACTERS]}..."
+        text = _shortened(call)
         kind, client = meaning.kind(call), thread.client(call)
         vain = int(call.failed and meaning.moves(call))
         yield Stretch(
@@ -177,6 +175,14 @@ def _stretches(thread: ThreadCalls, window: tuple[float, float], shown: Clock) -
         place = stop
     if thread.calls and place < end:
         yield Stretch(kind=Kind.RUNS, start=shown(place), end=shown(end))
+
+
+def _shortened(call: Call) -> str:
+    """The call as strace has it, without the end of long arguments."""
+    arguments = call.arguments
+    if len(arguments) > SHOWN_CHARACTERS:
+        arguments = f"{arguments[:SHOWN_CHARACTERS]}..."
+    return f"{call.name}({arguments}) = {call.result}"
 
 
 def _passages(visits: Sequence[Visit], threads: Sequence[ThreadCalls], shown: Clock) -> Iterable[Passage]:

@@ -47,6 +47,15 @@ def test_a_lane_has_no_gap_and_its_kinds_are_those_of_the_calls() -> None:
     ]
 
 
+def test_a_long_call_is_cut_in_its_arguments_and_keeps_its_result() -> None:
+    many = "{events=EPOLLIN, data={u32=9, u64=140067473457161}}, " * 20
+    text = f"100 1700000001.000500 epoll_wait(4, [{many}], 64, -1) = 20 <0.000010>\n"
+    (lane,) = of(text, [VISITS[0]]).lanes
+    (shown,) = [one.text for one in lane.stretches if one.call]
+    assert len(shown) < 200
+    assert shown.endswith("...) = 20")
+
+
 def test_a_message_that_waits_to_be_read_is_told_from_one_that_is_being_answered() -> None:
     first, second = of(LOOP).passages
     assert (first.sent, first.read, first.replied, first.answered) == (0.2, 0.92, 51.1, 51.2)
