@@ -22,7 +22,8 @@ def chromium() -> Iterator[Any]:
         skip("playwright is not installed: pip install 'iolab[test]'")
     with sync_playwright() as playwright:
         # Its sandbox needs user namespaces, which root and most containers do not have; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # Without a GPU it would emulate one, at ten times the cost of drawing by itself.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 

@@ -85,7 +85,7 @@ class _Shown:
         except TimeoutError:
             self.card.state = "silent"
             self.card.why = f"it has not answered for {time.monotonic() - self.seen_at:.0f} s: it is suspended, or busy"
-        except (aiohttp.ClientError, Unreachable, ValueError, KeyError, OSError) as error:
+        except (aiohttp.ClientError, Unreachable, ValueError, KeyError, TypeError, OSError) as error:
             self.gone(reasons.why_unreachable(self.model, error, ever_seen=self.ever_seen))
         else:
             self._looks += 1

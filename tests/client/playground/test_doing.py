@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -187,6 +189,20 @@ def test_a_page_that_comes_back_in_time_keeps_what_it_has(page: Page, server: Ru
     for _ in range(int(AWAY_SECONDS / 0.1) + 10):
         assert again.texts() == ["2 of 2 silent clients connected"]
     again.leave()
+
+
+def test_a_server_that_is_suspended_is_called_silent_and_holds_up_nobody(page: Page, server: RunningServer) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: page.snapshot()["models"][3]["state"] == "silent", "its silence is seen")
+        card = page.snapshot()["models"][3]
+        assert card["why"].startswith("it has not answered for ")
+        told = page.done("say", text="a", patience_seconds=0.5)
+        assert told["steps"][-1]["what"] == "no answer within 0.5 s"
+        assert told["answered_ms"] is None
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    eventually(lambda: page.snapshot()["models"][3]["state"] == "running", "it is back")
 
 
 @pytest.mark.parametrize(

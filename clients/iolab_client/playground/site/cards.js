@@ -83,7 +83,8 @@ class Card {
     say(this.dial, parts.length ? `work dial: each answer ${parts.join(" and ")}` : "");
     this.rates.push([at, model.rate ?? 0]);
     trim(this.rates, at);
-    sparkline(this.line, this.rates, at, colours.get("line"));
+    if (there || this.wasThere) sparkline(this.line, there ? this.rates : [], at, colours.get("line"));
+    this.wasThere = there;
     this.showThreads(model, at);
   }
 
