@@ -6,16 +6,13 @@ import socket
 import time
 from collections.abc import Callable
 
-import pytest
-
 from iolab.registry import MODELS
 from iolab_client.contract import peers
-from tests.support.models import only, waiting
+from tests.support.models import as_process, only, waiting
 from tests.support.server import RunningServer
 from tests.support.waiting import for_a_while
 
-# What a loop does is the same in a container.
-pytestmark = pytest.mark.targets("process")
+pytestmark = as_process
 
 Start = Callable[..., RunningServer]
 

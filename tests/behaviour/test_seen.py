@@ -14,7 +14,7 @@ import pytest
 from iolab.registry import Model
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
-from tests.support.models import but, only, waiting
+from tests.support.models import as_process, but, only, waiting
 from tests.support.process import environment
 from tests.support.server import RunningServer
 from tests.support.waiting import DEADLINE_SECONDS, eventually
@@ -70,6 +70,7 @@ def test_the_thread_that_never_waits_is_seen_running(share: Share) -> None:
     )
 
 
+@as_process
 def test_the_threads_page_leaves_its_own_reader_out(share: Share, model: Model) -> None:
     server = share()
 
@@ -84,6 +85,7 @@ def test_the_threads_page_leaves_its_own_reader_out(share: Share, model: Model) 
     assert all(thread["voluntary_switches"] >= 0 and thread["cpu_seconds"] >= 0 for thread in threads)
 
 
+@as_process
 def test_the_health_page_knows_the_model_and_there_is_no_other_page(share: Share, model: Model) -> None:
     server = share()
     status, body = server.page("/healthz")
@@ -98,6 +100,7 @@ def test_the_metrics_tell_of_the_process(share: Share, name: str) -> None:
     assert share().metric(name) > 0
 
 
+@as_process
 @waiting
 def test_the_metrics_count_the_context_switches_of_whoever_serves(share: Share) -> None:
     """Of every thread and process: in many models it is not the first one that waits for the clients."""
@@ -139,6 +142,7 @@ def test_a_log_that_nobody_reads_any_more_disturbs_nothing(tmp_path: Path) -> No
 
 
 # Where a task queue's work is done: test_task_queue.py.
+@as_process
 @but("busy_poll", "task_queue")
 def test_the_dial_burns_the_servers_processor_time(start: Start) -> None:
     server = start(work={"cpu_us": 100_000})
@@ -150,6 +154,7 @@ def test_the_dial_burns_the_servers_processor_time(start: Start) -> None:
     assert server.cpu_seconds() - before >= 0.28
 
 
+@as_process
 def test_the_dial_lets_an_answer_wait(share: Share) -> None:
     client = share(work={"wait_ms": 300}).connect()
     begin = time.monotonic()

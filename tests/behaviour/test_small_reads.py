@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iolab_client.contract import peers
-from tests.support.models import but, only
+from tests.support.models import as_process, but, only
 from tests.support.server import RunningServer
+
+pytestmark = as_process
 
 Start = Callable[..., RunningServer]
 

@@ -23,14 +23,13 @@ from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
 from tests.support.launcher import alive
 from tests.support.missing import skip
-from tests.support.models import only
+from tests.support.models import as_process, only
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
 
 Start = Callable[..., RunningServer]
 
 pytestmark = only("task_queue")
-as_processes = pytest.mark.targets("process")
 
 MESSAGES = 3_000
 # What a server with little patience has; a worker is ready long before these have passed for a client that comes late.
@@ -119,7 +118,7 @@ class Own:
         eventually(lambda: not self.folder.exists(), "the folder is removed")
 
 
-@as_processes
+@as_process
 def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_it_ends(lab: Lab) -> None:
     own = Own(lab)
     own.server.stop()
@@ -128,14 +127,14 @@ def test_without_a_broker_it_starts_one_and_a_worker_and_takes_them_along_when_i
     own.assert_nothing_is_left()
 
 
-@as_processes
+@as_process
 def test_a_broker_and_a_worker_of_its_own_end_with_it_also_when_it_is_killed(lab: Lab) -> None:
     own = Own(lab)
     os.kill(own.server.pid, signal.SIGKILL)
     own.assert_nothing_is_left()
 
 
-@as_processes
+@as_process
 @pytest.mark.parametrize("number", sorted(SIGNALS))
 def test_a_stop_for_every_process_of_it_costs_nobody_his_answer(lab: Lab, number: signal.Signals) -> None:
     own = Own(lab, work={"wait_ms": 500})
@@ -150,7 +149,7 @@ def test_a_stop_for_every_process_of_it_costs_nobody_his_answer(lab: Lab, number
     own.assert_nothing_is_left()
 
 
-@as_processes
+@as_process
 @pytest.mark.parametrize("drain_seconds", [1, 60], ids=["deadline", "second signal"])
 def test_a_stop_that_is_cut_short_leaves_nothing_either(lab: Lab, drain_seconds: int) -> None:
     own = Own(lab, drain_seconds=drain_seconds, drain_quiet_seconds=0.5)
@@ -170,7 +169,7 @@ def test_a_stop_that_is_cut_short_leaves_nothing_either(lab: Lab, drain_seconds:
     own.assert_nothing_is_left()
 
 
-@as_processes
+@as_process
 def test_without_a_worker_a_client_waits_broker_seconds_then_ends_and_a_later_one_is_answered(
     start: Start, parts: Parts
 ) -> None:
@@ -184,7 +183,7 @@ def test_without_a_worker_a_client_waits_broker_seconds_then_ends_and_a_later_on
     eventually(lambda: _answered(server), "a worker answers")
 
 
-@as_processes
+@as_process
 def test_without_a_broker_a_client_waits_broker_seconds_then_ends_and_a_later_one_is_answered(
     start: Start, parts: Parts
 ) -> None:
@@ -204,7 +203,7 @@ def test_without_a_broker_a_client_waits_broker_seconds_then_ends_and_a_later_on
     assert server.event("broker_back")
 
 
-@as_processes
+@as_process
 def test_a_client_who_waits_while_the_broker_starts_again_gets_his_answer(start: Start, parts: Parts) -> None:
     server = start(broker_url=parts.url, broker_seconds=60)
     client = server.connect()
@@ -230,7 +229,7 @@ def _suspended_with_a_task(worker: psutil.Process, parts: Parts) -> bool:
     return False
 
 
-@as_processes
+@as_process
 def test_a_worker_that_is_killed_in_the_middle_of_a_stream_costs_no_byte(start: Start, parts: Parts) -> None:
     worker = parts.start_worker()
     server = start(broker_url=parts.url, broker_seconds=60, visibility_timeout=2, work={"wait_ms": 50}, buffer_size=64)
@@ -273,7 +272,7 @@ def _handed_to_a_suspended(worker: Any, client: Any, parts: Parts) -> bool:
     return False
 
 
-@as_processes
+@as_process
 def test_a_suspended_worker_is_taken_for_dead_and_its_late_answer_is_thrown_away(start: Start, parts: Parts) -> None:
     first = parts.start_worker()
     server = start(broker_url=parts.url, broker_seconds=60, visibility_timeout=1)
@@ -300,7 +299,7 @@ def _end_with_an_error(parts: Parts, command: str) -> bool:
     return any([parts.store().client_unblock(int(client), error=True) for client in _waiting(parts, command)])
 
 
-@as_processes
+@as_process
 @pytest.mark.parametrize("command", ["brpop", "blpop"], ids=["worker", "server"])
 def test_an_error_of_the_broker_ends_nobody(start: Start, parts: Parts, command: str) -> None:
     worker = parts.start_worker()
@@ -313,7 +312,7 @@ def test_an_error_of_the_broker_ends_nobody(start: Start, parts: Parts, command:
     assert worker.is_running()
 
 
-@as_processes
+@as_process
 def test_a_broker_that_is_a_replica_for_a_while_is_waited_for(start: Start, parts: Parts) -> None:
     worker = parts.start_worker()
     server = start(broker_url=parts.url, broker_seconds=60)
@@ -340,7 +339,7 @@ def test_a_broker_that_is_a_replica_for_a_while_is_waited_for(start: Start, part
     assert worker.is_running()
 
 
-@as_processes
+@as_process
 def test_all_move_to_the_broker_that_has_the_old_ones_name(start: Start, parts: Parts) -> None:
     """The old one is a replica by then, which answers everybody who stays connected to it with an error."""
     worker = parts.start_worker()
@@ -358,7 +357,7 @@ def test_all_move_to_the_broker_that_has_the_old_ones_name(start: Start, parts: 
     assert worker.is_running()
 
 
-@as_processes
+@as_process
 def test_connections_to_the_broker_do_not_grow_with_clients(start: Start, parts: Parts) -> None:
     parts.start_worker()
     server = start(broker_url=parts.url)
@@ -372,7 +371,7 @@ def test_connections_to_the_broker_do_not_grow_with_clients(start: Start, parts:
     assert len(store.client_list()) <= before
 
 
-@as_processes
+@as_process
 @pytest.mark.timeout(600)
 def test_nothing_piles_up_in_the_broker(start: Start, parts: Parts) -> None:
     parts.start_worker()

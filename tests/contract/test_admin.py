@@ -11,8 +11,11 @@ import pytest
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
+from tests.support.models import as_process
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
+
+pytestmark = as_process
 
 # Many more than are kept at once.
 CROWD = 200
@@ -44,7 +47,6 @@ def test_a_client_that_drips_or_does_not_read_shuts_out_nobody(server: RunningSe
             assert server.page("/healthz")[0] == 200
 
 
-@pytest.mark.targets("process")
 def test_one_who_never_asks_is_let_go(lab: Lab) -> None:
     server = lab.share()
     with socket.create_connection(server.admin_address) as silent:
@@ -52,8 +54,6 @@ def test_one_who_never_asks_is_let_go(lab: Lab) -> None:
         assert silent.recv(1) == b""
 
 
-# Requests are read by the same lines in a container.
-@pytest.mark.targets("process")
 @pytest.mark.parametrize(
     ("request_", "status", "words"),
     [

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from iolab_client.contract import payload, peers
 from tests.support.clients import flood_all
-from tests.support.models import waiting
+from tests.support.models import as_process, waiting
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually, for_a_while
+
+pytestmark = as_process
 
 MEBIBYTE = 1024 * 1024
 # More than the kernel's buffers of one connection hold, so that a server without back-pressure would take it.

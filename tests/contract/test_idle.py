@@ -11,9 +11,11 @@ import pytest
 from iolab.registry import Model
 from iolab_client.contract import payload, peers
 from tests.support.clients import flood_all
-from tests.support.models import but, pools
+from tests.support.models import as_process, but, pools
 from tests.support.server import RunningServer
 from tests.support.waiting import for_a_while
+
+pytestmark = as_process
 
 Share = Callable[..., RunningServer]
 IDLE_SECONDS = 0.5

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.clients import flood_all, vanish
+from tests.support.models import as_process
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
+
+pytestmark = as_process
 
 Share = Callable[..., RunningServer]
 

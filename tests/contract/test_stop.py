@@ -16,7 +16,7 @@ from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.clients import flood_all, flood_until_owed
 from tests.support.fleet import Lab
-from tests.support.models import only, pools
+from tests.support.models import as_process, only, pools
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually, for_a_while, pause
@@ -54,6 +54,7 @@ def test_with_nobody_there_a_server_stops_at_once_with_0(start: Start) -> None:
     assert [event["event"] for event in server.events] == ["listening", "draining", "stopped"]
 
 
+@as_process
 def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
     server = start(drain_seconds=PATIENCE_SECONDS)
     clients = server.connect_many(3)
@@ -67,8 +68,7 @@ def test_idle_clients_get_the_end_and_the_exit_is_0(start: Start) -> None:
     assert (totals["accepted"], totals["answers"], totals["lost"], totals["unserved"]) == (3, 1, 0, 0)
 
 
-# A container is sent none of these, and which signal it was, nothing in it knows.
-@pytest.mark.targets("process")
+@as_process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name)
 def test_other_signals_are_the_same_as_sigterm(start: Start, number: signal.Signals) -> None:
     """What a terminal sends: at Ctrl-C, when it is closed, at Ctrl-\\."""
@@ -111,6 +111,7 @@ def test_clients_who_came_while_an_answer_was_being_made_are_accepted_and_answer
     assert server.wait() == 0
 
 
+@as_process
 def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
     server = start(drain_quiet_seconds=10, drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(24 * MEBIBYTE)
@@ -123,6 +124,7 @@ def test_a_transfer_in_flight_ends_whole(start: Start) -> None:
     assert server.wait() == 0
 
 
+@as_process
 def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: Start) -> None:
     server = start(high_water=MEBIBYTE, drain_seconds=PATIENCE_SECONDS)
     client = server.connect(receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
@@ -208,6 +210,7 @@ def test_what_comes_after_the_end_does_not_destroy_answers(start_alone: Start) -
     assert server.wait() == 0
 
 
+@as_process
 @pools
 def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(start: Start) -> None:
     server = start(workers=1, drain_seconds=PATIENCE_SECONDS)
@@ -223,6 +226,7 @@ def test_clients_whom_no_worker_serves_are_closed_and_counted_and_the_exit_is_0(
     assert server.event("stopped")["totals"]["unserved"] == 3
 
 
+@as_process
 def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=1)
     flood_all(server.connect_many(2, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES), STREAM)
@@ -234,6 +238,7 @@ def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_ex
     assert server.events_called("stopped") == []
 
 
+@as_process
 def test_a_second_signal_cuts_at_once_and_the_exit_is_1(start: Start) -> None:
     server = start(drain_seconds=9)
     stuck_reader(server)

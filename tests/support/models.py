@@ -47,6 +47,10 @@ def but(*slugs: str) -> pytest.MarkDecorator:
     return pytest.mark.models.with_args(lambda model: model.slug not in slugs)
 
 
+# A container changes nothing about it: the same lines run there. Containers themselves are tried by `check`
+# (docker/test_client.py) and `docker stop` (docker/test_stop.py).
+as_process = pytest.mark.targets("process")
+
 # A client waits until one of `workers` is free to begin with it.
 pools = pytest.mark.models.with_args(lambda model: model.pool)
 
