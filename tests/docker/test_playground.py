@@ -11,7 +11,7 @@ from docker.models.containers import Container
 
 from iolab.registry import MODELS
 from iolab_client.servers.address import Address, connect
-from tests.docker.project import Project
+from tests.docker.project import POLLS, Project
 from tests.support.waiting import eventually
 
 PORT = "8080/tcp"
@@ -47,15 +47,21 @@ def snapshot(address: Address) -> dict[str, Any]:
     return told
 
 
-def test_it_sees_every_model_and_may_turn_each_dial(published: Address) -> None:
-    def all_run() -> bool:
-        models = snapshot(published)["models"]
-        gone = {card["model"]: card["why"] for card in models if card["state"] != "running" or not card["hands_on"]}
-        return [card["model"] for card in models] == list(MODELS) and not {
-            slug: why for slug, why in gone.items() if not MODELS[slug].probe
+def test_it_sees_every_model_and_may_turn_each_dial(project: Project, published: Address) -> None:
+    # It may be paused, see Project.let_rest.
+    project.service(POLLS)
+
+    def not_seen() -> dict[str, str]:
+        cards = {card["model"]: card for card in snapshot(published)["models"]}
+        assert list(cards) == list(MODELS)
+        return {
+            slug: card["why"]
+            for slug, card in cards.items()
+            if not MODELS[slug].probe and (card["state"] != "running" or not card["hands_on"])
         }
 
-    eventually(all_run, "every model is seen")
+    eventually(lambda: not not_seen(), "every model is seen")
+    assert not_seen() == {}
 
 
 def test_it_is_published_on_loopback_and_is_as_powerless_as_the_models(

@@ -35,9 +35,13 @@ def test_a_claim_is_tried_predicted_judged_and_told_again(tmp_path: Path, monkey
     result = run(*asked, typed="2\n")
     assert result.exit_code == 0, result.output
     (trial,) = json.loads(result.stdout)["trials"]
-    assert (trial["name"], trial["finding"]["word"], trial["predicted"]) == ("pool-cap", "HOLDS", "FAILS")
+    assert (trial["name"], trial["predicted"]) == ("pool-cap", "FAILS")
+    # On a machine that is busy with others nothing can be told, and that is said.
+    word = trial["finding"]["word"]
+    assert word == "HOLDS" or (word, "NOISY" in trial["finding"]["why"]) == ("CANNOT TELL", True)
     assert "What do you think?" in result.stderr
-    assert "you said FAILS. Of clients that stay, the pool of 4 answered 2 of 2, 4 of 8." in result.stderr
+    assert "you said FAILS. " in result.stderr
+    assert "Of clients that stay, the pool of 4 answered 2 of 2, 4 of 8." in result.stderr
     (folder,) = (tmp_path / "made").iterdir()
     assert sorted(file.name for file in folder.iterdir()) == [trials.CLAIMS, "report.html"]
     page = (folder / "report.html").read_text()
@@ -45,8 +49,8 @@ def test_a_claim_is_tried_predicted_judged_and_told_again(tmp_path: Path, monkey
     assert "(predicted: FAILS)" in page
     again = run("--from", str(folder), "--markdown", "docs/claims.md")
     assert again.exit_code == 0, again.output
-    assert "HOLDS" in again.stdout
-    assert "**HOLDS**. Of clients that stay" in Path("docs/claims.md").read_text()
+    assert word in again.stdout
+    assert f"**{word}**. " in Path("docs/claims.md").read_text()
     assert Path("docs/results/claims/pool-cap.svg").read_text().startswith("<?xml")
 
 
