@@ -2,9 +2,9 @@
 
     python benchmarks/measure.py bare_epoll epoll_loop select_loop --connections 128 --size 64
 
-A name is a model, a model with settings (`epoll_loop:buffer_size=4096`), a script of this folder, or `epoll.c`, the
-yardstick. The first one is what the others are shares of. Each round starts a fresh process per name, in random order:
-the server on the first processor, the generator (compiled here with cc) on the last one. Needs no Docker.
+A name is a model, a model with settings (`epoll_loop:buffer_size=4096`), a script of this folder, or `yardstick.c`,
+the server in C. The first one is what the others are shares of. Each round starts a fresh process per name, in random
+order: the server on the first processor, the generator (compiled here with cc) on the last one. Needs no Docker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
-YARDSTICK = HERE.parent / "services" / "yardstick" / "epoll.c"
+YARDSTICK = HERE.parent / "services" / "iolab" / "yardstick.c"
 
 
 def start_yardstick(server_cpus: set[int], folder: Path) -> tuple[subprocess.Popen[str], int]:

@@ -44,6 +44,8 @@ WATCH_DEADLINE_SECONDS = 0.5
 HEADSTART_NS = SECOND // 20
 # The descriptors of a process beside its connections: the interpreter's, epoll, the pipes and the shared memory.
 OTHER_DESCRIPTORS = 32
+# The two looks at the server have to see this share of the measured time between them.
+SEEN = 0.5
 
 
 class LoadFailed(click.ClickException):
@@ -124,7 +126,7 @@ class Conductor:
         self.rendezvous = rendezvous
         self.watch = watch and target.admin is not None
         self.unknown = "" if target.admin else target.no_admin
-        self.looks: list[tuple[Metrics, int]] = []
+        self.looks: list[Metrics] = []
         self.moments: list[machine.Moment] = []
         self.watched: Metrics | None = None
         self.server_busy: float | None = None
@@ -219,16 +221,13 @@ class Conductor:
         return total
 
     def _look(self) -> None:
-        """Look at the server's metrics and at the number of answers, as nearly at once as possible."""
+        """Look at the server's metrics."""
         if self.unknown:
             return
-        before = self._total(shared.ANSWERS)
         try:
-            seen = metrics.read(self.target)
+            self.looks.append(metrics.read(self.target))
         except Unreachable as error:
             self.unknown = error.message
-            return
-        self.looks.append((seen, (before + self._total(shared.ANSWERS)) // 2))
 
     def _look_at_machine(self) -> None:
         self.moments.append(machine.look(worker.process.pid for worker in self.workers))
@@ -317,8 +316,12 @@ class Conductor:
             verdict=verdicts.UNJUDGED,
         )
         if len(self.looks) == 3:
-            (alone, _), (first, answers_first), (second, answers_second) = self.looks
-            made.server = _use(alone, first, second, answers_second - answers_first)
+            alone, first, second = self.looks
+            answered = _Answered(reports, self.begin, ended)
+            if answered.seconds(first.at, second.at) <= SEEN * seconds:
+                made.server_unknown = "its admin port answered when most of the measured time was over"
+            else:
+                made.server = _use(alone, first, second, answered)
         else:
             made.server_unknown = self.unknown or "the load ended before the server was looked at"
         if len(self.moments) == 2:
@@ -359,12 +362,42 @@ def _fairness(answers: list[int]) -> Fairness | None:
     )
 
 
-def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> ServerUse:
-    """What the load cost the server, from looks before any connection, and at both ends of the measured time."""
+class _Answered:
+    """The answers of the measured time, from `begin` to `ended` (nanoseconds), by the moments in which they came."""
+
+    def __init__(self, reports: list[Report], begin: int, ended: int) -> None:
+        self._begin, self._ended = begin / SECOND, ended / SECOND
+        self._step = reports[0].step_ns / SECOND
+        steps = np.sum([report.steps for report in reports], axis=0)
+        self._until = np.concatenate([[0], np.cumsum(steps)])
+
+    def seconds(self, first: float, second: float) -> float:
+        """How much of the measured time lies between two moments, monotonic seconds."""
+        return max(0.0, min(second, self._ended) - max(first, self._begin))
+
+    def between(self, first: float, second: float) -> int:
+        """How many came between two moments, to the nearest within a step."""
+        places = [(min(max(at, self._begin), self._ended) - self._begin) / self._step for at in (first, second)]
+        early, late = np.interp(places, np.arange(len(self._until)), self._until)
+        return round(float(late - early))
+
+
+def _use(alone: Metrics, first: Metrics, second: Metrics, answered: _Answered) -> ServerUse:
+    """What the load cost the server, from looks before any connection, and at both ends of the measured time.
+
+    A look counts for the moment in which the server had counted; one that came after the measured time, for its end:
+    nothing was sent any more.
+    """
+    seconds = answered.seconds(first.at, second.at)
+    received_bytes = None
+    if first.counters and second.counters and (counted := answered.seconds(first.counted_at, second.counted_at)):
+        # It counts bytes and processor time at different moments: the bytes are those of as long a time.
+        received = second.counters.received_bytes - first.counters.received_bytes
+        received_bytes = round(received * seconds / counted)
     return ServerUse(
-        seconds=second.at - first.at,
+        seconds=seconds,
         cpu_seconds=second.cpu_seconds - first.cpu_seconds,
-        answers=answers,
+        answers=answered.between(first.at, second.at),
         voluntary_switches=second.voluntary_switches - first.voluntary_switches,
         involuntary_switches=second.involuntary_switches - first.involuntary_switches,
         memory_bytes=second.memory_bytes,
@@ -372,9 +405,7 @@ def _use(alone: Metrics, first: Metrics, second: Metrics, answers: int) -> Serve
         threads=second.threads,
         processes=second.processes,
         cpus=second.cpus,
-        received_bytes=second.counters.received_bytes - first.counters.received_bytes
-        if first.counters and second.counters
-        else None,
+        received_bytes=received_bytes,
         waited_seconds=None
         if first.waited_seconds is None or second.waited_seconds is None
         else max(0.0, second.waited_seconds - first.waited_seconds),

@@ -80,7 +80,9 @@ class _Shown:
         """Ask the server once, and note what it says or why it says nothing."""
         try:
             if self._looks % COUNT_EVERY == 0:
-                self._count(metrics.understand(target, await _fetch(session, target, "/metrics"), at=time.monotonic()))
+                asked_at = time.monotonic()
+                text = await _fetch(session, target, "/metrics")
+                self._count(metrics.understand(target, text, asked_at=asked_at, at=time.monotonic()))
             processes = json.loads(await _fetch(session, target, "/threads"))["processes"]
         except TimeoutError:
             self.card.state = "silent"

@@ -26,13 +26,16 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's metrics at a moment (`at`, monotonic seconds): what its processes use, and what it counts.
+    """A server's metrics: what its processes used `at` one moment, and what it had counted `counted_at` another.
+
+    Both are monotonic seconds, by the server's own stamps; where it has none or another clock, when its answer came.
 
     `cpus` are the processors that it may run on; empty: not known. `counters` is None for a server without any, such as
     the yardstick.
     """
 
     at: float
+    counted_at: float
     cpu_seconds: float
     voluntary_switches: int
     involuntary_switches: int
@@ -49,13 +52,16 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(target: Target, *, deadline_seconds: float = 10.0) -> Metrics:
     """Ask the server now. Raises admin.Unreachable, also if it is no server of iolab."""
+    asked_at = time.monotonic()
     text = admin.fetch(target, "/metrics", deadline_seconds=deadline_seconds)
-    # Taken after the answer, which is nearer to the moment of counting: a suspended server counts when it runs again.
-    return understand(target, text, at=time.monotonic())
+    return understand(target, text, asked_at=asked_at, at=time.monotonic())
 
 
-def understand(target: Target, text: str, *, at: float) -> Metrics:
-    """The metrics in a text that came `at` that moment, monotonic seconds. Raises admin.Unreachable, as `read` does."""
+def understand(target: Target, text: str, *, asked_at: float, at: float) -> Metrics:
+    """The metrics in a text that was asked for and came at these moments, monotonic seconds. Raises admin.Unreachable.
+
+    A stamp outside of them is another clock's: that of another machine.
+    """
     families = admin.parse_metrics(target, text)
     settings = _settings(families)
 
@@ -68,9 +74,15 @@ def understand(target: Target, text: str, *, at: float) -> Metrics:
     def count(name: str, **labels: str) -> int:
         return int(number(name, **labels))
 
+    def stamp(name: str) -> float:
+        found = admin.value(families, f"iolab_{name}")
+        # After the answer is nearer to the moment of counting: a suspended server counts when it runs again.
+        return found if found is not None and asked_at <= found <= at else at
+
     counts_connections = admin.value(families, "iolab_answers_total") is not None
     return Metrics(
-        at=at,
+        at=stamp("process_counted_seconds"),
+        counted_at=stamp("counted_seconds"),
         cpu_seconds=sum(number("process_cpu_seconds_total", mode=mode) for mode in ("user", "system")),
         voluntary_switches=count("process_context_switches_total", kind="voluntary"),
         involuntary_switches=count("process_context_switches_total", kind="involuntary"),

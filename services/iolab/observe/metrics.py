@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -28,6 +29,10 @@ TOTALS = (
     ("received_bytes", "received_bytes", "Bytes received"),
     ("sent_bytes", "sent_bytes", "Bytes that the kernel took for sending"),
 )
+
+
+# Where the server's threads leave no time for the admin port, its answer comes long after this moment.
+COUNTED_AT = "CLOCK_MONOTONIC when {}"
 
 
 class Shown(Protocol):
@@ -59,12 +64,15 @@ class BooksCollector(Collector):
         """Make the metrics of one scrape."""
         server = self._server
         slug = server.model.slug
+        before = time.monotonic()
         totals = server.totals()
+        counted_at = (before + time.monotonic()) / 2
         for field, name, text in TOTALS:
             counter = CounterMetricFamily(f"iolab_{name}", text, labels=["model"])
             counter.add_metric([slug], getattr(totals, field))
             yield counter
         gauges = (
+            ("counted_seconds", COUNTED_AT.format("the totals were added up"), counted_at),
             ("connections_open", "Open connections, including those that wait for a worker", server.open_count()),
             ("connections_waiting", "Connections, or their answers, that wait for a worker", server.waiting()),
             ("accept_queue_length", "Clients that the kernel holds for accept(2)", server.accept_queue()),
@@ -101,6 +109,7 @@ class UsageCollector(Collector):
         slug = self._shown.model.slug
         used = usage(self._shown.processes())
         gauges = (
+            ("process_counted_seconds", COUNTED_AT.format("processor time was read"), used.counted_at),
             ("processes", "Processes of the server", used.processes),
             (
                 "process_resident_memory_bytes",
@@ -147,6 +156,8 @@ class Usage(msgspec.Struct, kw_only=True):
     voluntary_switches: int
     involuntary_switches: int
     run_queue_seconds: float = 0.0
+    # When the first of them was asked for its processor time: CLOCK_MONOTONIC, seconds.
+    counted_at: float = 0.0
 
 
 def usage(pids: Iterable[int]) -> Usage:
@@ -162,7 +173,10 @@ def usage(pids: Iterable[int]) -> Usage:
         process = psutil.Process(pid)
         # A child may have been killed a moment ago.
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError), process.oneshot():
-            cpu, (voluntary, involuntary) = process.cpu_times(), switches(pid)
+            before = time.monotonic()
+            cpu = process.cpu_times()
+            used.counted_at = used.counted_at or (before + time.monotonic()) / 2
+            voluntary, involuntary = switches(pid)
             used.user_seconds += cpu.user
             used.system_seconds += cpu.system
             used.voluntary_switches += voluntary
