@@ -10,6 +10,7 @@ import pytest
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.support.clients import flood_all
+from tests.support.models import as_process
 from tests.support.server import RunningServer
 
 MEBIBYTE = 1024 * 1024
@@ -105,6 +106,7 @@ def test_a_client_that_half_closes_without_a_word_gets_the_end(server: RunningSe
     assert peers.read_to_end(client) == b""
 
 
+@as_process
 @pytest.mark.parametrize(
     "high_water",
     [

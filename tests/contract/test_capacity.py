@@ -15,7 +15,7 @@ from iolab_client.contract import peers
 from iolab_client.servers.address import DEADLINE_SECONDS, connect
 from tests.support.compose import InContainer
 from tests.support.fleet import Lab
-from tests.support.models import waiting
+from tests.support.models import as_process, waiting
 from tests.support.server import RunningServer
 from tests.support.waiting import for_a_while
 
@@ -110,6 +110,7 @@ def test_the_pauses_are_counted(seen: Seen) -> None:
     assert seen.pauses >= 1
 
 
+@as_process
 def test_a_descriptor_that_a_client_gives_back_is_used_again(out: OutOfDescriptors) -> None:
     peers.half_close(out.served)
     assert peers.read_to_end(out.served) == b""
@@ -118,6 +119,7 @@ def test_a_descriptor_that_a_client_gives_back_is_used_again(out: OutOfDescripto
     assert peers.read_exactly(answered, 4) == b"LATE"
 
 
+@as_process
 def test_a_stop_while_out_of_descriptors_serves_the_accept_queue_when_they_come_back(out: OutOfDescriptors) -> None:
     out.server.stop()
     out.server.event("draining")

@@ -144,6 +144,7 @@ def test_a_slow_reader_that_is_owed_1_mib_gets_every_byte_then_the_end(start: St
     assert server.wait() == 0
 
 
+@as_process
 def test_what_a_half_closed_slow_reader_is_still_owed_by_the_kernel_arrives(start_alone: Start) -> None:
     """The server is done with this client before the stop: it has closed the connection, and the kernel still sends."""
     server = start_alone(drain_seconds=PATIENCE_SECONDS)
@@ -192,6 +193,7 @@ def test_a_client_that_half_closes_during_the_stop_is_not_waited_for(start: Star
     assert server.event("stopped")["seconds"] < 20
 
 
+@as_process
 def test_what_comes_after_the_end_does_not_destroy_answers(start_alone: Start) -> None:
     server = start_alone(drain_seconds=PATIENCE_SECONDS)
     stream = payload.make(40_000)
