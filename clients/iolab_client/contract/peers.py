@@ -19,17 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from iolab_client.servers.address import DEADLINE_SECONDS, Address, Deadline, connect
+from iolab_client.servers.address import half_close as half_close
 
 # If nothing moves for this long, the other side has stopped. Long enough for a busy machine of one core.
 QUIET_SECONDS = 0.5
 # The kernel doubles the requested size and has a minimum (socket(7): 2304 to receive, 4608 to send).
 SMALL_BUFFER_BYTES = 4096
 READ_BYTES = 65536
-
-
-def half_close(peer: socket.socket) -> None:
-    """Send FIN: nothing more will come, but answers are still read."""
-    peer.shutdown(socket.SHUT_WR)
 
 
 def reset(peer: socket.socket) -> None:

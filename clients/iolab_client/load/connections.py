@@ -21,6 +21,7 @@ from iolab_client.load.share import Share
 from iolab_client.load.shared import CONNECT, ERRORS, Shared
 from iolab_client.load.tally import Tally
 from iolab_client.results.measurement import SAMPLES, Errors
+from iolab_client.servers.address import half_close
 
 SECOND = 1_000_000_000
 # How many connections are being made at the same time: fewer than any backlog.
@@ -134,7 +135,7 @@ class Connections:
         self.closing += 1
         connection.state, connection.since = State.CLOSING, clock()
         try:
-            connection.socket.shutdown(socket.SHUT_WR)
+            half_close(connection.socket)
         except OSError as error:
             self.fail(connection, "reset", os.strerror(error.errno or 0).lower())
 

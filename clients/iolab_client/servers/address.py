@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 import time
@@ -63,6 +65,21 @@ def connect(
             peer.close()
             failure = deadline.passed("no connection was made") if isinstance(error, TimeoutError) else error
     raise failure or OSError(f"{host} has no address")
+
+
+def half_close(peer: socket.socket) -> None:
+    """Send FIN: nothing more will come, but answers are still read.
+
+    Raises the error that broke the connection, such as ConnectionResetError: shutdown(2) itself only says ENOTCONN, as
+    if there never had been one.
+    """
+    try:
+        peer.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        code = peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+        raise OSError(code, os.strerror(code)) from None
 
 
 REMEDY = f"start it with `{'make' if CHECKOUT else 'iolab'} up`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 
@@ -11,6 +12,7 @@ from iolab_client.contract import payload, peers
 from iolab_client.servers.address import connect
 from tests.client import fakes
 from tests.client.fakes import serving
+from tests.support.misbehave import misbehaving
 
 
 def test_the_payload_of_a_seed_is_always_the_same_and_no_other_seeds() -> None:
@@ -53,6 +55,16 @@ def test_an_ask_leaves_the_connection_open() -> None:
         assert peers.ask(peer, b"one") == b"ONE"
         assert peers.ask(peer, b"") == b""
         assert peers.ask(peer, b"two") == b"TWO"
+
+
+def test_a_half_close_after_a_reset_tells_of_the_reset() -> None:
+    with misbehaving("banner !; wait 50ms; reset") as fake, connect(fake.address) as peer:
+        # Broken before the half-close, and not yet told.
+        poll = select.poll()
+        poll.register(peer, 0)
+        assert poll.poll(10_000)
+        with pytest.raises(ConnectionResetError, match="reset"):
+            peers.half_close(peer)
 
 
 def test_a_drip_is_a_segment_for_each_byte() -> None:
