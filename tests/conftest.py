@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Once pytest has left a folder it forgets its conftest's autouse fixtures, also when it comes back to it. Named
+    # in order, no folder is left twice.
+    config.args.sort()
     config.addinivalue_line("markers", "models(predicate): only the models for which it is true; see support.models")
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, where it is used")
     config.addinivalue_line("markers", "targets(*names): only these targets: the others cannot show it")

@@ -175,3 +175,13 @@ def test_no_two_classes_have_one_name() -> None:
 def test_no_page_holds_both_sides_of_a_merge() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     assert [str(page) for page in pages if re.search("^(<<<<<<<|>>>>>>>) ", page.read_text(), re.MULTILINE)] == []
+
+
+def test_the_clients_tests_are_apart_from_this_machine_in_whatever_order_they_are_named() -> None:
+    # Away from their folder, and back: without the order in tests/conftest.py the rest wrote into the checkout.
+    named = ["tests/client/results/test_units.py", "tests/test_results.py", "tests/client/compare/test_compare.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--setup-plan", *named]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    tests = [line for line in planned.splitlines() if "tests/client/" in line and "::" in line]
+    assert {line.split("::")[0].strip() for line in tests} == {named[0], named[2]}
+    assert not [line for line in tests if "lonely" not in line]
