@@ -10,6 +10,7 @@ import pytest
 
 from iolab.registry import MODELS, Model
 from tests.docker.project import Project, Service
+from tests.support.compose import ComposeTarget
 
 HERE = Path(__file__).parent
 SERVICE = pytest.StashKey[Service]()
@@ -36,6 +37,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def engine(_targets: Any) -> None:
     """Docker and Compose: without them the suite is skipped."""
     _targets.fleet("compose")
+
+
+@pytest.fixture
+def target(engine: None) -> Iterator[ComposeTarget]:
+    """Containers of this test alone, which are gone after it."""
+    target = ComposeTarget()
+    try:
+        yield target
+    finally:
+        target.close()
 
 
 # Not for the session: the suites that come after this one have no need of its containers.

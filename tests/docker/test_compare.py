@@ -6,11 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from iolab import registry
 from iolab.registry import YARDSTICK
@@ -24,15 +21,6 @@ from tests.support.waiting import eventually
 EPOLL = registry.find("epoll_loop")
 BESIDE = registry.find("select_loop")
 CPUS = sorted(os.sched_getaffinity(0))
-
-
-@pytest.fixture
-def target(engine: None) -> Iterator[ComposeTarget]:
-    target = ComposeTarget()
-    try:
-        yield target
-    finally:
-        target.close()
 
 
 def test_who_runs_beside_it_is_paused_meanwhile_and_nothing_is_left(target: ComposeTarget, tmp_path: Path) -> None:

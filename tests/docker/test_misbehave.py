@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
-
-import pytest
 
 from iolab.registry import MISBEHAVE
 from iolab_client.contract import peers
@@ -15,15 +12,6 @@ from tests.support.compose import ComposeTarget
 ADMIN_PORT = 9100
 # Ports of the engine's choice, and a script in place of an honest one.
 VARIABLES = {"MISBEHAVE_HOST_PORT": "", "MISBEHAVE_ADMIN_HOST_PORT": "", "MISBEHAVE_SCRIPT": "double | answer"}
-
-
-@pytest.fixture
-def target(engine: None) -> Iterator[ComposeTarget]:
-    target = ComposeTarget()
-    try:
-        yield target
-    finally:
-        target.close()
 
 
 def said(address: Address) -> bytes:

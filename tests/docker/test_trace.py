@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from iolab import registry
 from iolab_client.compare import containers
@@ -17,15 +14,6 @@ from tests.support.compose import CHECKOUT, ComposeTarget
 from tests.support.missing import skip_for_kernel
 
 MODEL = registry.find("prefork_epoll")
-
-
-@pytest.fixture
-def target(engine: None) -> Iterator[ComposeTarget]:
-    target = ComposeTarget()
-    try:
-        yield target
-    finally:
-        target.close()
 
 
 def test_a_tracer_of_the_same_user_and_without_rights_sees_every_thread_of_every_child(target: ComposeTarget) -> None:
