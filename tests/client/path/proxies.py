@@ -152,10 +152,15 @@ class ThrowsAwayUnread(Relay):
 class FinOvertakes(Relay):
     """What comes right before a FIN is lost."""
 
+    def __init__(self, client: socket.socket, server: socket.socket, faulty: socket.socket) -> None:
+        super().__init__(client, server, faulty)
+        self.carried_bytes = 0
+
     def carry(self, source: socket.socket, sink: socket.socket, data: bytes) -> None:
-        # Longer than a message, so that only the end of a stream is waited for.
-        if source is self.faulty and len(data) > 4096:
-            select.select([source], [], [], 1)
+        # Longer than messages are, so that only the end of a stream is waited for, in however small pieces it comes.
+        self.carried_bytes += len(data) if source is self.faulty else 0
+        if source is self.faulty and self.carried_bytes > 4096:
+            select.select([source], [], [], 2)
             with contextlib.suppress(BlockingIOError):
                 if not source.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                     return
