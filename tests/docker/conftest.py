@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.models.containers import Container
 
 from iolab.registry import MODELS, Model
 from tests.docker.project import Project, Service
 from tests.support.compose import ComposeTarget
 
 HERE = Path(__file__).parent
-SERVICE = pytest.StashKey[Service]()
+# Whose logs are shown if a test fails.
+CONTAINERS = pytest.StashKey[Callable[[], list[Container]]]()
 
 # Long enough that no stop is cut because this machine is busy; what the deadline does is shown with a short one.
 SHARED_SETTINGS = {"drain_seconds": 55, "drain_quiet_seconds": 2, "high_water": 2 * 1024 * 1024}
@@ -78,7 +81,7 @@ def _rest(request: pytest.FixtureRequest) -> Iterator[None]:
 def service(project: Project, model: Model, request: pytest.FixtureRequest) -> Iterator[Service]:
     """The container of `model`, whatever the test does to it."""
     service = project.service(model)
-    request.node.stash[SERVICE] = service
+    request.node.stash[CONTAINERS] = partial(project.containers, model)
     yield service
     service.close_clients()
     project.restore(model)
@@ -87,7 +90,7 @@ def service(project: Project, model: Model, request: pytest.FixtureRequest) -> I
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     report = yield
-    # At the last teardown it is gone.
-    if report.failed and call.when != "teardown" and (service := item.stash.get(SERVICE, None)):
-        report.sections.append((f"log of {service.model.service}", service.container.logs().decode()))
+    # At the last teardown they are gone.
+    if report.failed and call.when != "teardown" and (containers := item.stash.get(CONTAINERS, None)):
+        report.sections += [(f"log of {one.name}", one.logs().decode()) for one in containers()]
     return report

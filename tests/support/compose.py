@@ -372,6 +372,10 @@ class ComposeTarget(Target):
         found: list[Container] = self.client.containers.list(all=True, filters={"label": filters})
         return found
 
+    def containers(self, model: Model) -> list[Container]:
+        """A model's container, and those of its parts."""
+        return [container for service in (model.service, *model.parts) for container in self.containers_of(service)]
+
     def configs(self, models: Mapping[str, Settings], parent: Path | None = None) -> Path:
         """A config folder that a container may be given, with these models' settings in it."""
         folder = Path(tempfile.mkdtemp(dir=parent or self._folder.name))

@@ -17,7 +17,7 @@ LOOK_FACTOR = 1.6
 Seen = TypeVar("Seen")
 
 
-def eventually(look: Callable[[], Seen], what: str, *, seconds: float = DEADLINE_SECONDS) -> Seen:
+def eventually(look: Callable[[], Seen | None], what: str, *, seconds: float = DEADLINE_SECONDS) -> Seen:
     """Look until `look` shows something true, and return it. AssertionError with `what` at the deadline."""
     deadline = time.monotonic() + seconds
     step = LOOK_SECONDS
