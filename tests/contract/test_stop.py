@@ -28,6 +28,8 @@ MEBIBYTE = 1024 * 1024
 STREAM = payload.make(16 * MEBIBYTE)
 # `drain_seconds` of a server whose test is not about them: all the time that a slow machine takes.
 PATIENCE_SECONDS = 50
+# What a kernel takes for a client that reads nothing, and does not get rid of.
+UNREAD_BYTES = 12 * 1024
 # As long after the first signal there is a second one.
 AGAIN_SECONDS = 1.1
 
@@ -238,6 +240,21 @@ def test_a_stuck_reader_is_cut_at_the_deadline_logged_with_its_number_and_the_ex
     cut = server.event("cut")
     assert (cut["reason"], cut["connections"]) == ("deadline", 2)
     assert server.events_called("stopped") == []
+
+
+@as_process
+def test_who_was_told_the_end_and_still_owes_his_own_is_cut_as_one(start: Start) -> None:
+    # The answers are with the kernel, and so is the FIN behind them; the connections are open all the same.
+    server = start(drain_seconds=1)
+    clients = server.connect_many(2, receive_buffer_bytes=peers.SMALL_BUFFER_BYTES)
+    for client in clients:
+        client.sendall(STREAM[:UNREAD_BYTES])
+    eventually(lambda: server.metric("sent_bytes_total") == 2 * UNREAD_BYTES, "all is handed to the kernel")
+    stop(server)
+
+    assert server.wait() == 1
+    cut = server.event("cut")
+    assert (cut["reason"], cut["connections"]) == ("deadline", 2)
 
 
 @as_process

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 # FIN-WAIT-1, LAST-ACK, CLOSING: the states in which our FIN is unacknowledged; linux/tcp_states.h.
 UNACKNOWLEDGED_STATES = frozenset({b"04", b"09", b"0B"})
+# What the tables have for a socket that no process has. One that is only half-closed can be in these states, too.
+NO_INODE = b"0"
 # How often the tables are read.
 TICK_SECONDS = 0.02
 
@@ -67,7 +69,8 @@ class Orphans:
                 local, remote, state = fields[1:4]
                 address, _, _ = local.partition(b":")
                 ours = self._addresses is None or address in self._addresses
-                if state in UNACKNOWLEDGED_STATES and ours and local.endswith(self._suffix):
+                closed = fields[9] == NO_INODE
+                if closed and state in UNACKNOWLEDGED_STATES and ours and local.endswith(self._suffix):
                     yield local, remote, fields[11]
 
 

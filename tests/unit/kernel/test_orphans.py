@@ -26,6 +26,14 @@ def listening(host: str) -> socket.socket:
         skip_for_kernel(f"no IPv6 here: {error.strerror}")
 
 
+def fill(sock: socket.socket) -> None:
+    """Send as much as the kernel takes."""
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(PIECE)
+
+
 @contextlib.contextmanager
 def unread(listener: socket.socket, to: str) -> Iterator[socket.socket]:
     """A client that has not read what it was sent, while the connection is closed on the server's side."""
@@ -34,10 +42,8 @@ def unread(listener: socket.socket, to: str) -> Iterator[socket.socket]:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect((to, listener.getsockname()[1]))
         sock, _ = listener.accept()
-        with sock, contextlib.suppress(BlockingIOError):
-            sock.setblocking(False)
-            while True:
-                sock.send(PIECE)
+        with sock:
+            fill(sock)
         yield peer
 
 
@@ -88,3 +94,16 @@ def test_what_an_earlier_owner_of_the_port_has_left_is_none_of_ours() -> None:
                 read_to_end(mine)
                 eventually(lambda: ours.count() == 0, "ours is acknowledged")
             ours.close()
+
+
+def test_a_connection_that_is_only_half_closed_is_none() -> None:
+    with listening("127.0.0.1") as listener, socket.socket() as peer:
+        ours = Orphans(listener)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(listener.getsockname())
+        sock, _ = listener.accept()
+        with sock:
+            fill(sock)
+            sock.shutdown(socket.SHUT_WR)
+            assert ours.count() == 0
+        assert ours.count() == 1
