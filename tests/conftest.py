@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from iolab.registry import MODELS, Model
-from tests.support import compose
+from tests.support import compose, swarm
 from tests.support.fleet import Fleet, Lab
 from tests.support.missing import fail_in_ci, skip, summary
 from tests.support.models import Variant, variants
@@ -45,9 +47,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Once pytest has left a folder it forgets its conftest's autouse fixtures, also when it comes back to it. Named
     # in order, no folder is left twice.
     config.args.sort()
+    # The same in all workers, which inherit it.
+    os.environ.setdefault("CI_RUN_ID", secrets.token_hex(8))
     config.addinivalue_line("markers", "models(predicate): only the models for which it is true; see support.models")
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, where it is used")
     config.addinivalue_line("markers", "targets(*names): only these targets: the others cannot show it")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """When all tests are over, also those of all workers of pytest-xdist."""
+    if not hasattr(session.config, "workerinput") and session.config.getoption("target") != "process":
+        swarm.end()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

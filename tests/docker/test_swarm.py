@@ -13,24 +13,22 @@ from typing import Any
 
 import pytest
 import yaml
-from docker.errors import APIError
 from docker.models.containers import Container
 
 import docker
 from iolab.registry import MODELS, Model
+from iolab_client.compare.containers import FOLDER_LABEL, PROJECT_LABEL
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import Address, connect
 from tests.support.compose import CHECKOUT
-from tests.support.missing import skip
 from tests.support.models import only
+from tests.support.swarm import begin, named_by_others
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 STACK = CHECKOUT / "deploy" / "stack.yml"
 TASK_QUEUE = MODELS["task_queue"]
 DEPLOYED = [MODELS["epoll_loop"], MODELS["poll_loop"], TASK_QUEUE]
 BROKER, WORKER = TASK_QUEUE.parts
-# Made with a swarm, and left behind by it.
-BRIDGE = "docker_gwbridge"
 IMAGE = f"{os.environ.get('IOLAB_REGISTRY', '')}iolab/client"
 
 deployed = only(*(model.slug for model in DEPLOYED))
@@ -114,26 +112,10 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def swarm(engine: None) -> Iterator[docker.DockerClient]:
-    """A swarm of this machine alone, which ends with the tests."""
-    client = docker.from_env(timeout=60)
-    state = client.info()["Swarm"]["LocalNodeState"]
-    if state != "inactive":
-        skip(f"the engine is in a swarm that is not the tests' own ({state}): docker swarm leave")
-    had_bridge = bool(client.networks.list(names=[BRIDGE]))
-    try:
-        # By the label .ci/run knows its own, should the tests be killed.
-        labels = {"iolab-test": os.environ.get("CI_RUN_ID", "")}
-        client.swarm.init(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377", labels=labels)
-    except APIError as error:
-        skip(f"this engine can't be a swarm: {error.explanation}; it needs overlay networks, of the kernel's vxlan")
-    try:
+    """An engine that is a swarm's only node, and stays so until all tests are over."""
+    with contextlib.closing(docker.from_env(timeout=60)) as client:
+        begin(client)
         yield client
-    finally:
-        client.swarm.leave(force=True)
-        for bridge in client.networks.list(names=[BRIDGE]) if not had_bridge else ():
-            with contextlib.suppress(APIError):
-                bridge.remove()
-        client.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +129,24 @@ def stack(swarm: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) 
         yield made
     finally:
         made.close()
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_there_is_no_swarm_where_others_have_names_to_lose(engine: None, mine: bool) -> None:
+    labels = {PROJECT_LABEL: f"iolab-test-{secrets.token_hex(4)}", FOLDER_LABEL: str(CHECKOUT)} if mine else {}
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(docker.from_env(timeout=60)))
+        network = client.networks.create(f"iolab-test-{secrets.token_hex(4)}", labels=labels)
+        stack.callback(network.remove)
+        beside = client.containers.run(
+            IMAGE, ["60"], entrypoint="sleep", detach=True, network=network.name, labels=labels
+        )
+        stack.callback(beside.remove, force=True)
+        assert (beside.name in named_by_others(client)) is not mine
+        if not mine:
+            with pytest.raises(pytest.skip.Exception, match="their names; stop them"):
+                begin(client)
+            assert client.info()["Swarm"]["LocalNodeState"] == "inactive"
 
 
 @deployed
