@@ -17,8 +17,6 @@ from iolab_client.trial.shows import Shows
 
 WORKERS = 4
 CLIENTS = (2, 4, 8, 16)
-# For a thread that is not told of its client at once, because the machine has other things to do.
-LONG_ENOUGH_SECONDS = 1.5
 POOL, THREADS = "blocking_pool", "thread_per_connection"
 SHOWS = Shows(across="clients", values={"answered": "clients answered", "rate": "answers/s"}, draws="answered")
 
@@ -29,8 +27,13 @@ def measure(bench: Bench) -> None:
     for turn in bench.turns(*sides, twin=False, rounds=bench.pick(1, 5)):
         for clients in CLIENTS:
             with turn.server() as server:
-                seconds = bench.pick(LONG_ENOUGH_SECONDS, bench.pace.seconds)
-                turn.load(server, at=clients, connections=clients, duration_seconds=seconds, expected=(STARVED, NOISY))
+                turn.load(
+                    server,
+                    at=clients,
+                    connections=clients,
+                    duration_seconds=bench.seconds_for_all,
+                    expected=(STARVED, NOISY),
+                )
 
 
 def judge(seen: Seen) -> Finding:

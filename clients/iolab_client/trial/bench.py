@@ -39,6 +39,8 @@ DIGITS = 6
 # For a client of our own to be answered.
 PEER_SECONDS = 20.0
 REACH_SECONDS = 2.0
+# For a thread that learns late of its client, because the machine has other things to do.
+FOR_ALL_SECONDS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,11 @@ class Bench:
     def points(self) -> list[Point]:
         """What was noted, in the order in which the sides were named."""
         return sorted(self._points.values(), key=lambda one: (self._order.index(one.side), one.at, one.round))
+
+    @property
+    def seconds_for_all(self) -> float:
+        """How long a load is in which everybody who is served at all has an answer."""
+        return max(self.pace.seconds, FOR_ALL_SECONDS)
 
     def note(self, point: Point) -> None:
         """Add a point; values of the same side, round and place of the dial are one."""
