@@ -7,28 +7,23 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from iolab_client.servers.address import Address
-from iolab_client.servers.printed import find_listening, last_words
+from iolab_client.servers.printed import NotListening, wait_until_listening
 from iolab_pytest import CannotStart
 from iolab_pytest.kept import Kept
 
 # An interpreter's imports on a machine that is busy with something else. Nothing is judged by this.
 START_SECONDS = 60.0
-LOOK_SECONDS = 0.005
 # The image's, whatever model it serves: services/image.sh.
 IMAGE = "iolab"
 PORT, ADMIN_PORT = 8000, 9100
 DOCKER_SECONDS = 60
-# A container that ends between two looks has ended.
 # A broker of task_queue has its socket in /tmp.
 HARDENING = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-
-Found = TypeVar("Found")
 
 
 class Listening(NamedTuple):
@@ -45,7 +40,7 @@ def start_process(arguments: Sequence[str], folder: Path) -> Listening:
     __tracebackhide__ = True
     command = [sys.executable, "-P", "-m", "iolab", *arguments, "--port", "0", "--admin-port", "0"]
     program = Kept(command, _environment(folder), folder)
-    listening = _wait_until(lambda: find_listening(program.printed()), program, arguments)
+    listening = _wait_until_listening(program, arguments)
     host = str(listening["host"])
     return Listening(program, (host, int(listening["port"])), (host, int(listening["admin_port"])))
 
@@ -64,7 +59,7 @@ def start_container(arguments: Sequence[str], folder: Path) -> Listening:
     # It passes SIGTERM on, and removes the container when that has ended.
     command = ["docker", "run", "--rm", "--no-healthcheck", f"--name={name}", *HARDENING, *ports, image, *arguments]
     program = Kept(command, dict(os.environ), folder)
-    _wait_until(lambda: find_listening(program.printed()), program, arguments)
+    _wait_until_listening(program, arguments)
     return Listening(program, _published(name, PORT), _published(name, ADMIN_PORT))
 
 
@@ -81,26 +76,13 @@ def _published(name: str, port: int) -> Address:
     return host, int(published)
 
 
-def _wait_until(look: Callable[[], Any], program: Kept, arguments: Sequence[str]) -> Any:
-    """What `look` shows as soon as it is true. Raises CannotStart if the program ends first."""
+def _wait_until_listening(program: Kept, arguments: Sequence[str]) -> dict[str, Any]:
+    """Its `listening` line. Raises CannotStart, after the program's end."""
     __tracebackhide__ = True
-    end = time.monotonic() + START_SECONDS
-    shown = " ".join(arguments)
-    while time.monotonic() < end:
-        ended = program.ended()
-        if found := look():
-            return found
-        if ended is not None:
-            said = _reason(program.printed()) or f"exit {ended}, and no word"
-            program.end()
-            raise CannotStart(f"iolab {shown}: {said}")
-        time.sleep(LOOK_SECONDS)
-    said = _reason(program.printed()) or "it said nothing"
-    program.end()
-    raise CannotStart(f"iolab {shown}: not listening within {START_SECONDS:g} s: {said}")
-
-
-def _reason(printed: str) -> str:
-    """The line that says why it ended: Docker's own is followed by advice, the server's is its last one."""
-    docker = next((line for line in printed.splitlines() if line.startswith("docker: ")), None)
-    return docker or last_words(printed)
+    try:
+        return wait_until_listening(program.ended, program.printed, START_SECONDS)
+    except NotListening as error:
+        program.end()
+        # Docker's own line is followed by advice.
+        docker = next((line for line in error.printed.splitlines() if line.startswith("docker: ")), None)
+        raise CannotStart(f"iolab {' '.join(arguments)}: {docker or error}") from None

@@ -23,26 +23,19 @@ class Installed:
 
     def run(self, program: str, *arguments: str) -> str:
         """What a program prints on both streams. AssertionError if it does not exit with 0."""
-        ended = subprocess.run(
-            [self.programs / program, *arguments],
-            cwd=self.folder,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stdout
-        return ended.stdout
+        return self._printed([str(self.programs / program), *arguments], self._environment)
 
     def shell(self, script: str, **variables: str) -> str:
         """What commands print that are given to a shell, with the programs in its PATH. AssertionError if one fails."""
         path = f"{self.programs}:{self._environment['PATH']}"
+        variables = {**self._environment, "PATH": path, "COLUMNS": "200", **variables}
+        return self._printed(["bash", "-euo", "pipefail", "-c", script], variables)
+
+    def _printed(self, command: list[str], environment: dict[str, str]) -> str:
         ended = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
+            command,
             cwd=self.folder,
-            env={**self._environment, "PATH": path, "COLUMNS": "200", **variables},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -26,7 +26,7 @@ from iolab_client.contract.check import DEADLINE_SECONDS, Verdicts, check
 from iolab_client.results import environment
 from iolab_client.results.measurement import Environment, Measurement, Plan
 from iolab_client.servers.address import connect
-from iolab_client.servers.printed import find_listening, last_words
+from iolab_client.servers.printed import NotListening, wait_until_listening
 from iolab_client.servers.targets import NAMED, Target, resolve
 
 PROCESSES = "processes"
@@ -37,7 +37,6 @@ AS_FOUND = "as found"
 START_SECONDS = 60.0
 # Beyond the server's own drain_seconds.
 END_SECONDS = 10.0
-TICK_SECONDS = 0.02
 
 
 class PlaceFailed(Exception):
@@ -176,7 +175,10 @@ class Processes(_Here):
                 )
             self._children.add(process.pid)
             try:
-                listening = _wait_until_listening(model, process, log)
+                try:
+                    listening = wait_until_listening(process.poll, partial(_read, log), START_SECONDS)
+                except NotListening as error:
+                    raise PlaceFailed(f"{model.slug}: {error}") from None
                 address, admin = (("127.0.0.1", int(listening[key])) for key in ("port", "admin_port"))
                 yield Started(
                     model=model,
@@ -233,18 +235,9 @@ def _answers(target: Target) -> bool:
         return False
 
 
-def _wait_until_listening(model: Model, process: subprocess.Popen[bytes], log: IO[bytes]) -> dict[str, Any]:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        code = process.poll()
-        log.seek(0)
-        printed = log.read().decode(errors="replace")
-        if listening := find_listening(printed):
-            return listening
-        if code is not None:
-            raise PlaceFailed(f"{model.slug}: {last_words(printed) or f'ended with exit {code}'}")
-        time.sleep(TICK_SECONDS)
-    raise PlaceFailed(f"{model.slug} did not listen within {START_SECONDS:g} s")
+def _read(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

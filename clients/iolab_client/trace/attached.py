@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from iolab.registry import Model
 from iolab_client.compare.containers import Containers, unavailable
 from iolab_client.compare.places import PlaceFailed
-from iolab_client.servers.printed import last_words
+from iolab_client.servers.printed import LOOK_SECONDS, last_words
 from iolab_client.trace import refusal
 from iolab_client.trace.asking import Visit
 from iolab_client.trace.calls import Strace, parse
@@ -27,7 +27,6 @@ from iolab_client.trace.lanes import timeline
 from iolab_client.trace.recording import (
     AFTER_SECONDS,
     STRACE,
-    TICK_SECONDS,
     CannotTrace,
     Recording,
     Script,
@@ -99,7 +98,7 @@ def _tracer(containers: Containers, service: str) -> Iterator[Container]:
             if tracer.status == "exited":
                 reason = refusal.reason(printed, attached=True)
                 raise CannotTrace(reason or f"the tracer of {service}: {last_words(printed) or 'it ended'}")
-            time.sleep(TICK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         else:
             raise CannotTrace(f"the tracer of {service} was not attached within {ATTACH_SECONDS:g} s")
         time.sleep(AFTER_SECONDS)

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 
 from iolab.registry import MODELS, Model
 from iolab_client.servers.address import Address
-from iolab_client.servers.printed import find_listening, last_words
+from iolab_client.servers.printed import NotListening, wait_until_listening
 from iolab_client.trace import refusal
 from iolab_client.trace.asking import NotAnswered, Visit, ask
 from iolab_client.trace.calls import parse
@@ -31,7 +32,6 @@ from iolab_client.trace.threads import Traced
 STRACE = ("strace", "-f", "-ttt", "-T", "-yy", "-s", "64")
 START_SECONDS = 120.0
 END_SECONDS = 20.0
-TICK_SECONDS = 0.02
 # Beyond what the answers themselves take, one after the other.
 ANSWER_SECONDS = 60.0
 # The last calls are those that the last answer causes.
@@ -152,26 +152,14 @@ def _server(model: Model, configs: Path, folder: Path) -> Iterator[tuple[Address
         )
     pid = 0
     try:
-        listening = _wait_until_listening(model, tracer, log)
+        try:
+            listening = wait_until_listening(tracer.poll, partial(log.read_text, errors="replace"), START_SECONDS)
+        except NotListening as error:
+            raise CannotTrace(refusal.reason(error.printed) or f"{model.slug}: {error}") from None
         pid = int(listening["pid"])
         yield ("127.0.0.1", int(listening["port"])), text
     finally:
         _end(tracer, pid)
-
-
-def _wait_until_listening(model: Model, tracer: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        code = tracer.poll()
-        printed = log.read_text(errors="replace")
-        if listening := find_listening(printed):
-            return listening
-        if code is not None:
-            if reason := refusal.reason(printed):
-                raise CannotTrace(reason)
-            raise CannotTrace(f"{model.slug}: {last_words(printed) or f'ended with exit {code}'}")
-        time.sleep(TICK_SECONDS)
-    raise CannotTrace(f"{model.slug} did not listen within {START_SECONDS:g} s under strace")
 
 
 def _end(tracer: subprocess.Popen[bytes], pid: int) -> None:
