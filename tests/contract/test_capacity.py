@@ -96,6 +96,7 @@ def test_out_of_descriptors_no_processor_is_burnt_also_not_by_the_admin_port(see
     assert seen.cores < 0.15
 
 
+@as_process
 def test_out_of_descriptors_the_log_says_so_once_a_second_at_most(seen: Seen) -> None:
     assert len(seen.warned_at) >= 2
     assert all((later - earlier).total_seconds() > 0.99 for earlier, later in pairwise(seen.warned_at))
@@ -106,6 +107,7 @@ def test_those_who_waited_are_served_when_descriptors_come_back(seen: Seen) -> N
     assert seen.scrape.startswith(b"HTTP/1.1 200")
 
 
+@as_process
 def test_the_pauses_are_counted(seen: Seen) -> None:
     assert seen.pauses >= 1
 

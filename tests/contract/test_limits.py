@@ -15,7 +15,7 @@ from iolab.settings import MOST_IDLE_SECONDS, MOST_SECONDS, RESERVE, SELECT_LIMI
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
 from tests.support.fleet import Lab
-from tests.support.models import but
+from tests.support.models import as_process, but
 from tests.support.process import ProcessTarget
 from tests.support.server import RunningServer
 from tests.support.waiting import eventually
@@ -56,6 +56,7 @@ def test_whoever_leaves_makes_room_for_another(share: Share) -> None:
     assert peers.ask(server.connect(), b"next") == b"NEXT"
 
 
+@as_process
 def test_refusals_are_logged_once_a_second_at_most(start: Share) -> None:
     server = start(max_connections=1)
     assert peers.ask(server.connect(), b"a") == b"A"
@@ -171,6 +172,7 @@ def test_the_backlog_is_how_many_clients_the_kernel_lets_wait(start: Share) -> N
     eventually(lambda: server.metric("accept_queue_length") == 0, "the accept queue is empty")
 
 
+@as_process
 def test_the_longest_times_that_can_be_set_hold_from_the_start_to_the_stop(lab: Lab) -> None:
     longest: dict[str, Any] = {"idle_seconds": MOST_IDLE_SECONDS, "drain_seconds": MOST_SECONDS}
     longest |= {key: MOST_SECONDS for key in ("broker_seconds",) if key in lab.model.own_keys}
