@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,7 @@ from iolab_client.servers.targets import BadConfig, Target, resolve_known
 
 # One that has not answered for so long is called silent, and is asked anew.
 PATIENCE_SECONDS = 5.0
+STOPS = "it was told to stop: it takes no new clients, and serves those who are there to their end"
 # The counters are asked for at each of so many looks.
 COUNT_EVERY = 2
 # Of one server; thousands would only be a colour.
@@ -39,8 +41,8 @@ RESOLVE_SECONDS = 2.0
 class Card(msgspec.Struct, kw_only=True):
     """What the page is told of one model. Rates are those between the last two counts; None: not known.
 
-    `state` is running, silent or gone; `why` says in words why it is not running. `work` is its work dial, and
-    `hands_on` whether that may be turned from here.
+    `state` is running, draining, silent or gone; `why` says in words why it is not running. `work` is its work dial,
+    and `hands_on` whether that may be turned from here.
     """
 
     model: str
@@ -75,6 +77,7 @@ class _Shown:
         self.ever_seen = False
         self.looking: asyncio.Task[None] | None = None
         self._looks = 0
+        self._stops = False
 
     async def look(self, session: aiohttp.ClientSession, target: Target) -> None:
         """Ask the server once, and note what it says or why it says nothing."""
@@ -83,6 +86,7 @@ class _Shown:
                 asked_at = time.monotonic()
                 text = await _fetch(session, target, "/metrics")
                 self._count(metrics.understand(target, text, asked_at=asked_at, at=time.monotonic()))
+                self._stops = await _stops(session, target)
             processes = json.loads(await _fetch(session, target, "/threads"))["processes"]
         except TimeoutError:
             self.card.state = "silent"
@@ -92,7 +96,7 @@ class _Shown:
         else:
             self._looks += 1
             self.card.processes, self.card.more_threads = shortened(processes)
-            self.card.state, self.card.why = "running", ""
+            self.card.state, self.card.why = ("draining", STOPS) if self._stops else ("running", "")
             self.seen_at, self.ever_seen = time.monotonic(), True
 
     def gone(self, why: str) -> None:
@@ -215,6 +219,11 @@ def admin_url(target: Target, page: str) -> str:
     """The address of a page of a server's admin port."""
     assert target.admin
     return f"http://{show(target.admin)}{page}"
+
+
+async def _stops(session: aiohttp.ClientSession, target: Target) -> bool:
+    async with session.get(admin_url(target, "/healthz")) as response:
+        return response.status == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 async def _fetch(session: aiohttp.ClientSession, target: Target, page: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from iolab.settings import PlaygroundSettings
-from iolab_client.contract.peers import read_to_end
+from iolab_client.contract.peers import SMALL_BUFFER_BYTES, read_to_end
 from iolab_client.playground import looking
 from iolab_client.servers.address import connect
+from iolab_client.servers.targets import Target
 from tests.client.playground.conftest import playing
 from tests.support.fleet import Lab
 from tests.support.models import only
@@ -89,8 +90,6 @@ def server(lab: Lab) -> RunningServer:
 @pytest.fixture
 def page(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     """A page beside that server."""
-    from iolab_client.servers.targets import Target
-
     target = Target(model=server.model, address=server.address, admin=server.admin_address)
     monkeypatch.setattr(looking, "resolve_known", lambda: {"epoll_loop": target})
     with playing(SETTINGS) as (_, port):
@@ -203,6 +202,33 @@ def test_a_server_that_is_suspended_is_called_silent_and_holds_up_nobody(page: P
     finally:
         os.kill(server.pid, signal.SIGCONT)
     eventually(lambda: page.snapshot()["models"][3]["state"] == "running", "it is back")
+
+
+def test_a_server_that_stops_is_called_draining_until_it_is_gone(
+    page: Page, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = lab.start(drain_seconds=50)
+    target = Target(model=stopping.model, address=stopping.address, admin=stopping.admin_address)
+    monkeypatch.setattr(looking, "resolve_known", lambda: {"epoll_loop": target})
+
+    def becomes(state: str) -> dict[str, Any]:
+        return eventually(
+            lambda: next(
+                (card for card in page.snapshot()["models"] if (card["port"], card["state"]) == (port, state)), None
+            ),
+            f"it is {state}",
+        )
+
+    port = stopping.address[1]
+    # Who takes nothing of what is owed to him is waited for.
+    with stopping.connect(receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
+        client.sendall(bytes(12 * 1024))
+        stopping.becomes("received_bytes_total", 12 * 1024)
+        becomes("running")
+        stopping.stop()
+        assert becomes("draining")["why"].startswith("it was told to stop")
+        read_to_end(client)
+    assert becomes("gone")["why"]
 
 
 @pytest.mark.parametrize(
