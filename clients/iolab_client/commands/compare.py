@@ -86,7 +86,7 @@ class Offered(click.ParamType[OfferedRate]):
 @click.option("-d", "--duration", type=units.Duration(), help="Measured time of each load.  [default: 3s]")
 @click.option("--warmup", type=units.Duration(zero=True), help="Loaded before that, not counted.  [default: 1s]")
 @click.option("--rounds", type=units.Count(), help="Fresh processes of each server.  [default: 5]")
-@click.option("--short", is_flag=True, help="-c 64 -d 1500ms --warmup 500ms --rounds 3, where they are not given.")
+@click.option("--short", is_flag=True, help="-c 64 -d 1s --warmup 300ms --rounds 4, where they are not given.")
 @click.option(
     "--processes",
     type=units.Count(most=1024),
@@ -149,9 +149,10 @@ def command(
         connections=connections or ((64,) if short else (1, 16, 128)),
         sizes=sizes,
         rates=rates,
-        duration_seconds=duration or (1.5 if short else 3.0),
-        warmup_seconds=warmup if warmup is not None else 0.5 if short else 1.0,
-        rounds=rounds or (3 if short else 5),
+        # Short by its loads: with three rounds no difference is told apart that is not a factor.
+        duration_seconds=duration or (1.0 if short else 3.0),
+        warmup_seconds=warmup if warmup is not None else 0.3 if short else 1.0,
+        rounds=rounds or (4 if short else 5),
         processes=processes,
         server_cpus=_allowed(server_cpus, allowed) or (allowed[0],),
         client_cpus=_allowed(client_cpus, allowed) or (allowed[min(1, len(allowed) - 1)],),
