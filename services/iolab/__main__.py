@@ -88,7 +88,8 @@ def serve(
     from iolab import configs, settings
 
     try:
-        values = configs.load(model, folder, file, given)
+        with surroundings.handlers_run_in_time():
+            values = configs.load(model, folder, file, given)
         configs.check_environment(values, model, os.environ)
         if port is None:
             configs.check_compose(values, model, file or configs.file_of(model, folder), os.environ)

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import stat
+from collections.abc import Iterator
 from typing import NoReturn
 
 from iolab.program import open_standard_streams
@@ -25,6 +26,8 @@ MAY_BE_IGNORED = frozenset(
 )
 # A supervisor has a listener and a channel for each serving process.
 DESCRIPTORS_PER_PROCESS = 2
+# How late a handler may run that the kernel keeps waiting.
+HANDLER_SECONDS = 0.1
 
 
 def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
@@ -51,6 +54,22 @@ def exit_at_signals() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+
+
+@contextlib.contextmanager
+def handlers_run_in_time() -> Iterator[None]:
+    """Have handlers run soon while the block waits in the kernel: a configuration may be a FIFO that nobody writes.
+
+    Python runs a handler when the main thread is back from the kernel. A signal that comes right before a call that
+    blocks would wait as long as that call does, so the call is interrupted now and then.
+    """
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    signal.setitimer(signal.ITIMER_REAL, HANDLER_SECONDS, HANDLER_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def close_inherited_descriptors() -> None:

@@ -48,7 +48,8 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         model = find("task_queue")
-        values = configs.load(model, folder)
+        with surroundings.handlers_run_in_time():
+            values = configs.load(model, folder)
         configs.check_environment(values, model, os.environ)
         surroundings.close_inherited_descriptors()
         url = configured(values)
