@@ -223,8 +223,9 @@ class RunningServer(ABC):
         eventually(suspended, "the server is suspended")
 
     def resume(self) -> None:
-        """Let it run again."""
-        self.beside("sh", "-c", f"kill -CONT {' '.join(map(str, self.pids()))}")
+        """Let it run again. A process that has ended meanwhile needs nothing."""
+        pids = " ".join(map(str, self.pids()))
+        self.beside("sh", "-c", f"for pid in {pids}; do kill -CONT $pid || [ ! -e /proc/$pid ] || exit 1; done")
 
     # The target's part
 
