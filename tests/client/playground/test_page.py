@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error
 
 from iolab_client.contract import peers
 from tests.support.browser import Opened, chromium
@@ -24,6 +25,8 @@ WIDE = {"width": 1280, "height": 720}
 NARROW = {"width": 360, "height": 800}
 # Little of it is drawn.
 SMALL = {"width": 360, "height": 200}
+# What there is to know about a page that shows nothing.
+STATE = "[document.hidden, document.readyState, document.body.dataset.connection, document.body.innerText]"
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +51,11 @@ def opening(browser: Any, up: Launcher, **options: Any) -> Iterator[Opened]:
     """A page while the block runs; whatever it complained of fails the test."""
     opened = Opened(browser, f"http://127.0.0.1:{up.ports['playground']}/", **options)
     opened.page.set_default_timeout(MILLISECONDS)
-    opened.page.wait_for_selector("#card-epoll_loop[data-state=running]")
-    opened.page.wait_for_selector("#lesson-list button")
+    try:
+        opened.page.wait_for_selector("#card-epoll_loop[data-state=running]")
+        opened.page.wait_for_selector("#lesson-list button")
+    except Error:
+        pytest.fail(f"{opened.page.evaluate(STATE)}, asked for {opened.asked}, complains of {opened.complaints}")
     yield opened
     opened.page.close()
     # What the playground refuses the browser writes down by itself; the page shows it.
