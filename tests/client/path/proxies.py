@@ -215,7 +215,8 @@ class Unbounded(Relay):
 class ClosesIdle(Relay):
     """Whoever says nothing for long is not kept."""
 
-    silence_seconds = 2.0
+    # Longer than a busy machine takes between two words of one connection among many.
+    silence_seconds = 10.0
 
 
 class ResetsAtSecondFin(Relay):

@@ -20,7 +20,7 @@ KEPT_SECONDS, BROKEN_SECONDS = 100.0, 5.0
 # What a clause waits for at least; for what a fault does at its own time, at most.
 LONGER: dict[type, dict[str, float]] = {
     proxies.Unbounded: {"quiet_seconds": 20.0},
-    proxies.ClosesIdle: {"idle_seconds": 20.0},
+    proxies.ClosesIdle: {"idle_seconds": 60.0},
     proxies.ClosesSoonAfterFin: {"late_seconds": 20.0},
 }
 SHORT = {"idle_seconds": 0.1, "late_seconds": 0.2, "quiet_seconds": 0.1}

@@ -25,12 +25,12 @@ export function follow(take, tell) {
     opened.addEventListener("error", () => {
       tell("lost");
       // Refused, because too many pages are open, say: the browser gives up, and we ask again.
-      if (opened.readyState === EventSource.CLOSED && stream === opened) {
-        close();
-        setTimeout(open, 3000);
-      }
+      if (opened.readyState === EventSource.CLOSED && stream === opened) close();
     });
   };
-  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-  open();
+  const look = () => (document.hidden ? close() : open());
+  document.addEventListener("visibilitychange", look);
+  // For who was refused, and for a page that a browser shows without an event: it would wait for ever.
+  setInterval(look, 3000);
+  look();
 }
