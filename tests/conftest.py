@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Once pytest has left a folder it forgets its conftest's autouse fixtures, also when it comes back to it. Named
     # in order, no folder is left twice.
     config.args.sort()
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # By nohup(1). Servers would inherit that, and take this signal for no stop; a handler ends at execve(2).
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     # The same in all workers, which inherit it.
     os.environ.setdefault("CI_RUN_ID", secrets.token_hex(8))
     config.addinivalue_line("markers", "models(predicate): only the models for which it is true; see support.models")

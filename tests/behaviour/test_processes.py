@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -158,6 +159,25 @@ def still_speaks(client: socket.socket) -> bool:
         return peers.ask(client, b"after") == b"AFTER"
     except ConnectionError:
         return False
+
+
+@forks
+def test_a_suspended_process_holds_up_the_first_scrape_only(start: Start) -> None:
+    server = start()
+    suspended, _ = children(server)
+    kill(server, suspended, signal.SIGSTOP)
+
+    def scrape_seconds() -> float:
+        began = time.monotonic()
+        assert server.metric("processes") == 3
+        return time.monotonic() - began
+
+    first = scrape_seconds()
+    assert min(scrape_seconds() for _ in range(3)) < first / 2
+    kill(server, suspended, signal.SIGCONT)
+    for client in (clients := server.connect_many(24)):
+        assert peers.ask(client, b"word") == b"WORD"
+    server.becomes("answers_total", len(clients))
 
 
 @forks

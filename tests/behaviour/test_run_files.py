@@ -75,6 +75,15 @@ def test_nobody_else_can_read_or_write_what_is_kept(run_dir: Path) -> None:
         assert (run_dir.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
+def test_a_file_that_cannot_be_put_in_its_place_leaves_nothing_behind(run_dir: Path) -> None:
+    me = identity.own_identity()
+    in_its_place = run_dir / f"epoll_loop-{me.pid}-{me.start_ticks}.json"
+    run_dir.mkdir(mode=0o700)
+    in_its_place.mkdir()
+    with run_files.announced("epoll_loop", "127.0.0.1", 8004, 9104, 5.0):
+        assert list(run_dir.iterdir()) == [in_its_place]
+
+
 @pytest.mark.parametrize(
     "change", [{"start_ticks": 1}, {"pid": 4_194_305}, {"boot": "another"}], ids=["number again", "ended", "boot"]
 )

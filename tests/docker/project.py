@@ -19,7 +19,15 @@ from docker.models.networks import Network
 from iolab.registry import MODELS, Model
 from iolab_client.contract import peers
 from iolab_client.servers.address import Address, connect
-from tests.support.compose import BUSY_POLL_CPUS, CHECKOUT, UNCHECKED, ComposeTarget, InContainer, compose_environment
+from tests.support.compose import (
+    BUSY_POLL_CPUS,
+    CHECKOUT,
+    UNCHECKED,
+    ComposeTarget,
+    InContainer,
+    compose_environment,
+    run_in,
+)
 from tests.support.server import Settings
 from tests.support.waiting import eventually
 
@@ -61,10 +69,7 @@ class Service(InContainer):
 
     def run_in_it(self, *command: str, user: str = "") -> tuple[int, str]:
         """`docker exec`: the exit code, and what it printed on both streams."""
-        code, output = self.container.exec_run(list(command), user=user)
-        assert code is not None
-        assert isinstance(output, bytes)
-        return code, output.decode()
+        return run_in(self.container, *command, user=user)
 
     def again(self) -> Service:
         """`docker start` it after its end; the next run, listening."""

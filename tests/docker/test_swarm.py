@@ -20,7 +20,7 @@ from iolab.registry import MODELS, Model
 from iolab_client.compare.containers import FOLDER_LABEL, PROJECT_LABEL
 from iolab_client.contract import payload, peers
 from iolab_client.servers.address import Address, connect
-from tests.support.compose import CHECKOUT
+from tests.support.compose import CHECKOUT, run_in
 from tests.support.models import only
 from tests.support.swarm import begin, named_by_others
 from tests.support.waiting import DEADLINE_SECONDS, eventually
@@ -185,16 +185,16 @@ def test_the_broker_is_on_the_inner_network_only_and_publishes_nothing(stack: De
     assert (back.attrs["Internal"], back.attrs["Driver"], back.attrs["Attachable"]) == (True, "overlay", False)
     # Who is on the models' network does not even know its name.
     look = "import socket; socket.getaddrinfo('task-broker', 6379)"
-    code, printed = stack.task("epoll-loop").exec_run(["python", "-c", look])
+    code, printed = run_in(stack.task("epoll-loop"), "python", "-c", look)
     assert code == 1
-    assert "gaierror" in str(printed)
+    assert "gaierror" in printed
 
 
 def test_the_password_is_the_secret_and_for_its_user_only(stack: Deployed) -> None:
     for service in (BROKER, WORKER, TASK_QUEUE.service):
-        told = stack.task(service).exec_run(["stat", "-c", "%u %a", "/run/secrets/broker-password"])
-        assert told == (0, b"10001 400\n")
-    assert stack.task(BROKER).exec_run(["cat", "/run/secrets/broker-password"]) == (0, stack.password.encode())
+        told = run_in(stack.task(service), "stat", "-c", "%u %a", "/run/secrets/broker-password")
+        assert told == (0, "10001 400\n")
+    assert run_in(stack.task(BROKER), "cat", "/run/secrets/broker-password") == (0, stack.password)
     (broker,) = stack.client.services.list(filters={"name": f"{stack.name}_{BROKER}"})
     assert stack.password not in str(broker.attrs)
 

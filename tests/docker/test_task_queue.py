@@ -14,6 +14,7 @@ from iolab.registry import MODELS
 from iolab_client.contract import payload, peers
 from tests.docker.conftest import CONTAINERS
 from tests.docker.project import Project, Service
+from tests.support.compose import run_in
 from tests.support.waiting import eventually
 
 TASK_QUEUE = MODELS["task_queue"]
@@ -79,9 +80,9 @@ def test_the_brokers_network_has_no_way_out(queue: Project) -> None:
 def test_the_broker_answers_nobody_without_the_password(queue: Project) -> None:
     (broker,) = queue.containers_of(BROKER)
     ask = "exec 3<>/dev/tcp/127.0.0.1/6379; printf 'KEYS *\\r\\n' >&3; read -r answer <&3; echo \"$answer\""
-    code, printed = broker.exec_run(["bash", "-c", ask])
+    code, printed = run_in(broker, "bash", "-c", ask)
     assert code == 0
-    assert b"NOAUTH" in printed
+    assert "NOAUTH" in printed
 
 
 def test_the_password_is_where_it_is_needed_and_is_shown_nowhere(queue: Project, service: Service) -> None:
@@ -98,10 +99,9 @@ def test_the_password_is_where_it_is_needed_and_is_shown_nowhere(queue: Project,
 def test_a_broker_keeps_its_memory_bounded_and_refuses_rather_than_forgets(queue: Project) -> None:
     (broker,) = queue.containers_of(BROKER)
     ask = 'valkey-cli --no-auth-warning -a "$(cat /run/broker/password)" config get "maxmemory*"'
-    code, printed = broker.exec_run(["bash", "-c", ask])
+    code, printed = run_in(broker, "bash", "-c", ask)
     assert code == 0
-    assert isinstance(printed, bytes)
-    words = printed.decode().split()
+    words = printed.split()
     assert words[words.index("maxmemory") + 1] == str(128 * 1024 * 1024)
     assert words[words.index("maxmemory-policy") + 1] == "noeviction"
 

@@ -52,6 +52,23 @@ def unavailable() -> str | None:
     return None
 
 
+def run_in(container: Container, *command: str, user: str = "") -> tuple[int, str]:
+    """`docker exec`: the exit code, and what it printed on both streams.
+
+    Engine 20.10 was seen to hand over nothing of what a command had printed. So a shell prints a last word after it,
+    and where that is missing the command is run again.
+    """
+    end = secrets.token_hex(8)
+    script = 'exec 2>&1; "$@"; code=$?; printf %s "$0"; exit $code'
+
+    def run() -> tuple[int, str] | None:
+        result: Any = container.exec_run(["sh", "-c", script, end, *command], user=user)
+        printed = (result.output or b"").decode()
+        return (result.exit_code, printed.removesuffix(end)) if printed.endswith(end) else None
+
+    return eventually(run, f"what {shlex.join(command)} prints in the container")
+
+
 class InContainer(RunningServer):
     """A server in a container."""
 
@@ -74,11 +91,10 @@ class InContainer(RunningServer):
         return self.container.logs(stdout=False, stderr=True).decode()
 
     def beside(self, *command: str) -> str:
-        result: Any = self.container.exec_run(list(command), demux=True)
-        stdout, stderr = ((stream or b"").decode() for stream in result.output)
-        if result.exit_code != 0:
-            raise AssertionError(f"{shlex.join(command)} in the container: exit {result.exit_code}: {stderr}")
-        return stdout
+        code, printed = run_in(self.container, *command)
+        if code != 0:
+            raise AssertionError(f"{shlex.join(command)} in the container: exit {code}: {printed}")
+        return printed
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """The first SIGTERM is `docker stop`, with the grace period of the compose file."""

@@ -45,9 +45,10 @@ START_SECONDS = 1.0
 FAILURES = 5
 # The first replacement starts at once, the next one after this delay, which then doubles each time.
 BACK_OFF_SECONDS = 0.1
-# How long to wait for the totals of a child that does not answer, because it is suspended, say; less during the stop.
+# How long to wait for the totals of a child that does not answer, because it is suspended, say: at first, and while it
+# owes earlier answers. The latter also during the stop.
 BOOKS_SECONDS = 5.0
-LAST_BOOKS_SECONDS = 0.5
+LATE_BOOKS_SECONDS = 0.5
 
 
 class ChildrenFail(Exception):
@@ -325,7 +326,8 @@ class Supervisor(Server):
 
     def _ask(self, question: bytes) -> None:
         """Ask each child a question. If one does not answer in time, its last answer counts."""
-        end = time.monotonic() + (LAST_BOOKS_SECONDS if self.stop.requested else BOOKS_SECONDS)
+        late = self.stop.requested or any(child.asked for child in self._children.values())
+        end = time.monotonic() + (LATE_BOOKS_SECONDS if late else BOOKS_SECONDS)
         for child in self._children.values():
             with contextlib.suppress(OSError):
                 child.channel.send(question, socket.MSG_DONTWAIT)

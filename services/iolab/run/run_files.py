@@ -149,9 +149,15 @@ def announced(model: str, host: str, port: int, admin_port: int, drain_seconds: 
         with opened(path, make=True) as descriptor:
             # Under another name first: a reader never sees half a file.
             part = name.replace(".json", ".part")
-            with os.fdopen(create(part, descriptor), "wb") as file:
-                file.write(msgspec.json.encode(running))
-            os.rename(part, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            try:
+                with os.fdopen(create(part, descriptor), "wb") as file:
+                    file.write(msgspec.json.encode(running))
+                os.rename(part, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            except OSError:
+                # A full disk, say, which this would help to fill.
+                with contextlib.suppress(OSError):
+                    os.unlink(part, dir_fd=descriptor)
+                raise
     except (OSError, UnusableFolder) as error:
         # In a container run files are not needed.
         if not getattr(error, "read_only", False):
