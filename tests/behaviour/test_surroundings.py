@@ -20,13 +20,13 @@ import yaml
 
 from iolab.registry import Model
 from iolab.server.stop import SIGNALS
-from iolab.server.surroundings import least_descriptors
+from iolab.server.surroundings import CELERY_OPTIONS, least_descriptors
 from iolab.settings import Settings
 from iolab.task_queue import address, own_broker
 from iolab_client.contract import peers
 from iolab_client.servers.address import connect
 from tests.support.missing import skip
-from tests.support.models import forks, without_children
+from tests.support.models import forks, only, without_children
 from tests.support.process import environment
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -209,6 +209,16 @@ def test_it_serves_and_stops_whatever_its_parent_has_done(start: Start, fault: s
 
 def test_it_serves_and_stops_in_a_strange_environment(start: Start) -> None:
     serves_and_stops(start(changes=STRANGE_ENVIRONMENT))
+
+
+@only("task_queue")
+def test_the_options_of_another_application_are_no_options_of_this_one(start: Start) -> None:
+    options = dict.fromkeys(CELERY_OPTIONS, "nowhere")
+    options |= {f"CELERY_{name}": "nowhere" for name in ("LOADER", "CONFIG_MODULE", "RESULT_BACKEND")}
+    options |= {f"CELERY_{name}": "redis://127.0.0.1:1/0" for name in ("BROKER_URL", "BROKER_READ_URL")}
+    options |= {"CELERY_CUSTOM_WORKER_POOL": "nowhere", "C_BENCH_EVERY": "nowhere", "KOMBU_LOG_DEBUG": "1"}
+    # Its own broker and worker, which are given the same.
+    serves_and_stops(start(settings={}, changes=options))
 
 
 def test_nothing_is_imported_from_the_current_directory(start: Start) -> None:

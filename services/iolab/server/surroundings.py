@@ -26,12 +26,20 @@ MAY_BE_IGNORED = frozenset(
 )
 # A supervisor has a listener and a channel for each serving process.
 DESCRIPTORS_PER_PROCESS = 2
+# Variables from which Celery and its parts take options: by name, and by how they begin. They are about another
+# application of the user's; with some of them its broker would get our tasks. A test compares this with the sources.
+CELERY_OPTIONS = (
+    *("APP", "AUTOSCALE_KEEPALIVE", "BROKER_URL", "CONFIG_MODULE", "DISABLE_TRACEBACKS", "DJANGO_SETTINGS_MODULE"),
+    *("EVENTLET_NOBLOCK", "FORKED_BY_MULTIPROCESSING", "LOADER", "MP_LOG", "MP_MAIN_FILE", "NOSETPS", "NO_COLOR"),
+    *("PICKLE_PROTOCOL", "REMAP_SIGTERM", "RESULT_BACKEND", "SKIP_CHECKS", "TIMER_DEBUG", "USE_FAST_LOCALS"),
+)
+CELERY_OPTIONS_BEGIN = ("CELERY", "C_", "KOMBU_", "_MP_FORK_")
 # How late a handler may run that the kernel keeps waiting.
 HANDLER_SECONDS = 0.1
 
 
 def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
-    """Set streams, signals, timers and the umask to what Python and iolab expect: the first thing that a process does.
+    """Set streams, signals, timers, umask and environment to what Python and iolab expect, before anything else.
 
     `blocked` are the signals that an iolab parent blocks on purpose. To be called in the main thread, before any
     descriptor is opened that stays open.
@@ -40,6 +48,7 @@ def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
     _reset_signals(blocked)
     _clear_timers()
     _keep_access_to_own_files()
+    _leave_out_options_of_others()
 
 
 def exit_at_signals() -> None:
@@ -117,3 +126,13 @@ def _clear_timers() -> None:
 def _keep_access_to_own_files() -> None:
     """Let the umask restrict others only: this process has to read and write its own files."""
     os.umask(os.umask(0o077) & ~stat.S_IRWXU)
+
+
+def _leave_out_options_of_others() -> None:
+    for name in filter(is_celerys, list(os.environ)):
+        del os.environ[name]
+
+
+def is_celerys(variable: str) -> bool:
+    """Whether Celery would take an option from this variable of the environment."""
+    return variable in CELERY_OPTIONS or variable.startswith(CELERY_OPTIONS_BEGIN)

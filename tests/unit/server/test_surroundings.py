@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+from iolab.server.surroundings import is_celerys
 
 PROGRAM = """
 import os, signal
@@ -47,6 +52,34 @@ def test_what_the_process_has_opened_itself_is_not_taken_for_inherited() -> None
     closed = "surroundings.close_inherited_descriptors()\n"
     shown = "print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1] == [0, 1, 2, ours])"
     assert run(opened, closed + shown) == "True\n"
+
+
+# How Celery and its parts read the environment, and what they read that makes no difference to us: terminals, other
+# brokers and systems, what Celery sets itself, and its own tests.
+READS_VARIABLE = re.compile(r"""(?:environ(?:\.get\(|\[|\.setdefault\()|envvar=|_env\()\s*['"](\w+)""")
+NO_MATTER = {
+    *("DJANGO_PROJECT_DIR", "ITERM_PROFILE", "MULTIPROCESSING_FORKING_DISABLE", "NO_WORKER", "NUMBER_OF_PROCESSORS"),
+    *("SLMQ_ACCOUNT", "SLMQ_HOST", "SLMQ_PORT", "SLMQ_SECURE", "SL_API_KEY", "SL_USERNAME", "TERM", "TEST_BROKER"),
+    *("WORKER_LOGLEVEL", "celery_dummy_proxy"),
+}
+
+
+def test_whatever_celery_takes_options_from_is_left_out() -> None:
+    read = set()
+    for package in ("celery", "kombu", "billiard"):
+        spec = find_spec(package)
+        assert spec
+        assert spec.origin
+        for file in Path(spec.origin).parent.rglob("*.py"):
+            read |= set(READS_VARIABLE.findall(file.read_text()))
+    assert {"APP", "CELERY_BROKER_URL", "FORKED_BY_MULTIPROCESSING"} < read
+    assert {variable for variable in read if not is_celerys(variable)} <= NO_MATTER
+
+
+def test_all_else_in_the_environment_stays() -> None:
+    before = "os.environ.update(APP='x', CELERY_BROKER_URL='x', C_FORCE_ROOT='1', CC='cc', IOLAB_BROKER_URL='x')"
+    shown = "print(sorted({'APP', 'CELERY_BROKER_URL', 'C_FORCE_ROOT', 'CC', 'IOLAB_BROKER_URL'} & set(os.environ)))"
+    assert run(before, shown) == "['CC', 'IOLAB_BROKER_URL']\n"
 
 
 # The handler's flag is set while the main thread is in the kernel and is not interrupted: what a signal does that comes
