@@ -56,8 +56,8 @@ def listeners(server: RunningServer) -> dict[int, int]:
 
 
 def listeners_of(server: RunningServer, pid: int) -> set[int]:
-    """Those that a process has open."""
-    links = server.beside("sh", "-c", f"ls -l /proc/{pid}/fd")
+    """Those that a process has open; none if it has ended."""
+    links = server.beside("sh", "-c", f"ls -l /proc/{pid}/fd 2>/dev/null; true")
     return {inode for inode in listeners(server) if f"socket:[{inode}]" in links}
 
 
@@ -166,6 +166,13 @@ def test_a_suspended_process_holds_up_the_first_scrape_only(start: Start) -> Non
     server = start()
     suspended, _ = children(server)
     kill(server, suspended, signal.SIGSTOP)
+    states = f"cat /proc/{suspended}/task/*/stat"
+    eventually(
+        lambda: (
+            {line.rpartition(")")[2].split()[0] for line in server.beside("sh", "-c", states).splitlines()} == {"T"}
+        ),
+        "all its threads are suspended",
+    )
 
     def scrape_seconds() -> float:
         began = time.monotonic()

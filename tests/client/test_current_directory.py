@@ -32,5 +32,5 @@ def test_nor_is_it_by_the_processes_of_a_load(tmp_path: Path) -> None:
     # `python -m` itself imports it, before anything of ours runs.
     (tmp_path / "types.py").write_text("raise SystemExit('not what was meant')")
     with serving(fakes.honest) as fake:
-        ended = run(tmp_path, "-P", "-m", "iolab_client", "load", show(fake.address), "-c", "2", "-n", "20")
+        ended = run(tmp_path, "-P", "-m", "iolab_client", "load", show(fake.address), "-c", "1", "-n", "20")
     assert ended.returncode == 0, ended.stdout + ended.stderr

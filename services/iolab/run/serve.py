@@ -84,7 +84,8 @@ def run(model: Model, settings: Settings) -> int:
         try:
             serve(server)
         except NoThread as error:
-            raise StartError(f"{error}; lower `workers`, or raise the limit of threads (pids_limit)") from None
+            remedy = "lower `workers`, or raise the limit of threads (pids_limit) or of memory (ulimit -v)"
+            raise StartError(f"{error}; {remedy}") from None
         except CannotServe as error:
             raise StartError(str(error)) from None
         except ChildLost:

@@ -72,7 +72,7 @@ def shared(browser: Any, up: Launcher) -> Iterator[Opened]:
 @pytest.fixture
 def opened(shared: Opened, up: Launcher) -> Opened:
     """The page, loaded anew."""
-    shared.page.goto(f"http://127.0.0.1:{up.ports['playground']}/")
+    shared.go(f"http://127.0.0.1:{up.ports['playground']}/")
     shared.page.wait_for_selector("#card-epoll_loop[data-state=running]")
     shared.page.wait_for_selector("#lesson-list button")
     return shared
@@ -198,6 +198,25 @@ def test_frozen_it_says_in_words_what_each_thread_does(opened: Opened) -> None:
     assert violations(page) == []
     page.get_by_role("button", name="Go on").click()
     assert page.locator("#card-epoll_loop .words").inner_text() == ""
+
+
+def test_lessons_that_did_not_come_are_asked_for_again(shared: Opened, up: Launcher) -> None:
+    lost: list[str] = []
+
+    def lose_the_first(route: Any) -> None:
+        lost.append(route.request.url)
+        if len(lost) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    shared.page.route("**/lessons", lose_the_first)
+    shared.go(f"http://127.0.0.1:{up.ports['playground']}/")
+    shared.page.wait_for_selector("#lesson-list button")
+    shared.page.unroute("**/lessons")
+    assert len(lost) == 2
+    # The browser's own line about it.
+    assert "net::ERR_FAILED" in shared.complaints.pop()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

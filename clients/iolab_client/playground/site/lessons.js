@@ -10,10 +10,20 @@ let snapshot = { models: [], opened: [] };
 const watchers = new Set();
 let running = null;
 
+/** All lessons, asked for until they come: a browser gives up what it waits for when a network of the machine changes. */
+async function fetchLessons() {
+  for (;;) {
+    try {
+      return await (await fetch("/lessons")).json();
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}
+
 /** Begin: the list of lessons. */
 export async function prepareLessons() {
-  const answer = await fetch("/lessons");
-  const lessons = await answer.json();
+  const lessons = await fetchLessons();
   byId("lesson-list").append(
     ...lessons.map((lesson) => make("li", {}, make("button", { type: "button", click: () => open(lesson) }, lesson.title))),
   );
