@@ -8,6 +8,7 @@ if __name__ == "__main__":
     leave_out_current_directory()
 
 import keyword
+import os
 from importlib import import_module
 
 import click
@@ -67,6 +68,8 @@ def main() -> None:
     A TIME is 500ms, 10s or 2m, from 1us to 24h (a warmup may be 0); a RATE is 500 or 10k a second, from 0.001 to 1G; a
     NUMBER is 100 or 10k, from 1 to 1G; a SIZE is 64 or 64KiB, from 1 byte to 64MiB; CPUS are 0,2-3, from 0 to 8191.
     """
+    # In a notebook it names what draws there, and without that matplotlib fails. None of our plots is for a screen.
+    os.environ.pop("MPLBACKEND", None)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,10 @@ def drawing(
 ) -> Iterator[tuple[Figure, Any, Callable[..., str]]]:
     """A figure, its axes (an array of them where `shape` says more than one row or column), and what makes the SVG of a
     description in words, once the block has ended."""
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with matplotlib.rc_context():
+        # The reader's own style, of a matplotlibrc, is for other plots.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | {"svg.hashsalt": name})
         figure = Figure(figsize=(WIDTH_INCHES, height))
         # It measures what text takes; SVG's own canvas can't.
         canvas: Any = FigureCanvasAgg(figure)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +47,11 @@ def few() -> Run:
     return comparison(["yardstick", "epoll_loop", "busy_poll"], rounds=2, connections=(1, 64), rates=(2000.0,))
 
 
+@pytest.fixture(scope="module")
+def rendered_few(few: Run) -> Rendered:
+    return render(few)
+
+
 def figure_of(rendered: Rendered, name: str) -> str:
     """A plot on the page, with its words."""
     return rendered.html.split(f'id="plot-{name}"')[1].split("</figure>")[0]
@@ -63,8 +72,22 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_the_same_run_makes_the_same_bytes(few: Run) -> None:
-    assert render(copy(few)) == render(few)
+def test_the_same_run_makes_the_same_bytes(few: Run, rendered_few: Rendered) -> None:
+    assert render(copy(few)) == rendered_few
+
+
+def test_a_style_of_the_readers_makes_no_difference(few: Run, rendered_few: Rendered) -> None:
+    with matplotlib.rc_context({"text.usetex": True, "figure.dpi": 30, "axes.labelsize": 30}):
+        assert render(few) == rendered_few
+
+
+def test_what_a_notebook_draws_with_is_not_asked_for(few: Run, tmp_path: Path) -> None:
+    bundle.save(few, tmp_path)
+    environment = os.environ | {"MPLBACKEND": "module://of.some.notebook"}
+    command = [sys.executable, "-P", "-m", "iolab_client", "report", tmp_path]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    assert (tmp_path / "report.html").exists()
 
 
 def test_every_plot_has_every_subject_in_its_own_colour(rendered: Rendered) -> None:
