@@ -84,7 +84,7 @@ def test_a_style_of_the_readers_makes_no_difference(few: Run, rendered_few: Rend
 def test_what_a_notebook_draws_with_is_not_asked_for(few: Run, tmp_path: Path) -> None:
     bundle.save(few, tmp_path)
     environment = os.environ | {"MPLBACKEND": "module://of.some.notebook"}
-    command = [sys.executable, "-P", "-m", "iolab_client", "report", tmp_path]
+    command = [sys.executable, "-P", "-m", "iolab_client", "report", str(tmp_path)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
     assert (tmp_path / "report.html").exists()
