@@ -166,11 +166,9 @@ def test_a_suspended_process_holds_up_the_first_scrape_only(start: Start) -> Non
     server = start()
     suspended, _ = children(server)
     kill(server, suspended, signal.SIGSTOP)
-    states = f"cat /proc/{suspended}/task/*/stat"
+    look = f"grep -h ^State: /proc/{suspended}/task/*/status"
     eventually(
-        lambda: (
-            {line.rpartition(")")[2].split()[0] for line in server.beside("sh", "-c", states).splitlines()} == {"T"}
-        ),
+        lambda: set(server.beside("sh", "-c", look).splitlines()) == {"State:\tT (stopped)"},
         "all its threads are suspended",
     )
 

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from iolab.server.stop import SIGNALS
+from iolab.server.surroundings import CELERY_OPTIONS
 from iolab.settings import Settings
 from iolab.task_queue import address, own_broker
 from iolab_client.contract import payload, peers
@@ -116,6 +117,17 @@ class Own:
         """No process, no folder."""
         eventually(lambda: not alive(self.children), "all of them end")
         eventually(lambda: not self.folder.exists(), "the folder is removed")
+
+
+@as_process
+def test_a_worker_that_is_started_by_itself_takes_no_options_of_another_application(
+    parts: Parts, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = lab.start(broker_url=parts.url)
+    for name in CELERY_OPTIONS:
+        monkeypatch.setenv(name, "nowhere")
+    parts.start_worker()
+    assert peers.exchange(server.connect(), b"word") == b"WORD"
 
 
 @as_process

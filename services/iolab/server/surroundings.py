@@ -48,7 +48,7 @@ def put_right(*, blocked: frozenset[signal.Signals] = frozenset()) -> None:
     _reset_signals(blocked)
     _clear_timers()
     _keep_access_to_own_files()
-    _leave_out_options_of_others()
+    leave_out_options_of_others()
 
 
 def exit_at_signals() -> None:
@@ -79,6 +79,17 @@ def handlers_run_in_time() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def leave_out_options_of_others() -> None:
+    """Remove from the environment what Celery would take for options of ours, some of it as it is imported."""
+    for name in filter(is_celerys, list(os.environ)):
+        del os.environ[name]
+
+
+def is_celerys(variable: str) -> bool:
+    """Whether Celery would take an option from this variable of the environment."""
+    return variable in CELERY_OPTIONS or variable.startswith(CELERY_OPTIONS_BEGIN)
 
 
 def close_inherited_descriptors() -> None:
@@ -126,13 +137,3 @@ def _clear_timers() -> None:
 def _keep_access_to_own_files() -> None:
     """Let the umask restrict others only: this process has to read and write its own files."""
     os.umask(os.umask(0o077) & ~stat.S_IRWXU)
-
-
-def _leave_out_options_of_others() -> None:
-    for name in filter(is_celerys, list(os.environ)):
-        del os.environ[name]
-
-
-def is_celerys(variable: str) -> bool:
-    """Whether Celery would take an option from this variable of the environment."""
-    return variable in CELERY_OPTIONS or variable.startswith(CELERY_OPTIONS_BEGIN)

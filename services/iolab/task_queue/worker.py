@@ -12,6 +12,10 @@ if __name__ == "__main__":
 
     leave_out_current_directory()
 
+    from iolab.server.surroundings import leave_out_options_of_others
+
+    leave_out_options_of_others()
+
 import logging
 import os
 import sys
