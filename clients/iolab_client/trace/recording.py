@@ -145,13 +145,18 @@ def _server(model: Model, configs: Path, folder: Path) -> Iterator[tuple[Address
     # Its own broker, and no run file that others would take it for the user's server by.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("IOLAB_")}
     environment["IOLAB_RUN_DIR"] = str(folder / "run")
-    with log.open("wb") as output:
-        # A group of its own: Ctrl-C is for us, and we end it.
-        tracer = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0, env=environment
-        )
-    pid = 0
+    tracer, pid = None, 0
+    # An interrupt in the middle of the start would leave the tracer behind. The server sets its own mask.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
+        try:
+            with log.open("wb") as output:
+                # A group of its own: Ctrl-C is for us, and we end it.
+                tracer = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0, env=environment
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             listening = wait_until_listening(tracer.poll, partial(log.read_text, errors="replace"), START_SECONDS)
         except NotListening as error:
@@ -159,7 +164,8 @@ def _server(model: Model, configs: Path, folder: Path) -> Iterator[tuple[Address
         pid = int(listening["pid"])
         yield ("127.0.0.1", int(listening["port"])), text
     finally:
-        _end(tracer, pid)
+        if tracer:
+            _end(tracer, pid)
 
 
 def _end(tracer: subprocess.Popen[bytes], pid: int) -> None:

@@ -269,8 +269,9 @@ def test_what_finds_no_room_marks_the_percentiles_that_it_could_change() -> None
     assert not one.latency.is_bound(one.latency.censored_from - 1) if one.latency.censored_from else False
     # Whatever else the machine had to do meanwhile.
     one.machine = Machine()
-    assert verdicts.judge_one(one).word == OVERLOADED
-    assert "latencies grow with the duration" in one.verdict.reason
+    verdict = verdicts.judge_one(one)
+    assert verdict.word == OVERLOADED
+    assert "latencies grow with the duration" in verdict.reason
 
 
 def test_no_more_answers_than_requests_are_counted_in_an_open_loop() -> None:
